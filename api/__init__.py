@@ -1,0 +1,1 @@
+"""The doors: HTTP, DICOMweb, command line and the viewer."""

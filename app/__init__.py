@@ -1,0 +1,1 @@
+"""The clinical application: muscles, products, doses, sites; pipeline, intake, jobs, store."""

@@ -1,0 +1,1 @@
+"""From square millimetres to Units and sites: pure functions over reviewed tables."""

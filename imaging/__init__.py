@@ -1,0 +1,1 @@
+"""Pixels, millimetres and DICOM: no torch, no web, no clinic."""

@@ -1,0 +1,1 @@
+"""The network: the only room with torch, and torch only for training and export."""
