@@ -1,0 +1,137 @@
+"""One study in, one plan out: a pure function, the house's spine.
+
+No I/O, no clock, no database: whoever asks where a number comes from walks up `analyse`, step
+by step (calibrate, grade, segment, measure, plan). The job runner (`app/worker.py`) is its
+impure shell.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+
+from app.analysis import Analysis, Stage, State
+from app.clinic.observation import Observation, ObservedSection
+from app.clinic.plan import plan_muscle
+from app.clinic.tables import ClinicalTables
+from app.errors import MixedPatients
+from app.frames import UsedFrame, avoid_masks, chosen_frames, look_at, measured
+from app.plan_document import plan_document
+from app.request import AnalysisRequest
+from app.request_inputs import clinical_inputs
+from app.scale import decide_scale
+from imaging.frame import Clip
+from imaging.mask import labels_png
+from models.segment import Segmenter
+
+Progress = Callable[[Stage], None]
+
+
+def analyse(
+    clips: Sequence[Clip],
+    request: AnalysisRequest,
+    *,
+    segmenter: Segmenter,
+    tables: ClinicalTables,
+    today: dt.date,
+    progress: Progress = lambda stage: None,
+) -> Analysis:
+    """The analysis of the clips' frames: state, plan and masks; a suggestion, not a treatment.
+
+    Raises MixedPatients, FrameNotFound, CalibrationRefused and the clinic's errors for a request
+    that cannot be carried out.
+    """
+    check_one_patient(clips)
+    progress(Stage.CALIBRATE)
+    scales = [decide_scale(clip, request.calibration) for clip in clips]
+    progress(Stage.SEGMENT)
+    used = [
+        look_at(clip, scale, frame, key, request, segmenter)
+        for clip, scale, frame, key in chosen_frames(clips, scales, request)
+    ]
+    progress(Stage.MEASURE)
+    used = [measured(frame) for frame in used]
+    progress(Stage.PLAN)
+    observation = observe(used, request)
+    state = state_of(used)
+    plan = None
+    if state is not State.ABSTAINED:
+        plan = plan_muscle(clinical_inputs(request), observation, tables, today=today)
+    return Analysis(
+        state=state,
+        plan=plan_document(request, used, observation.view, plan, tables),
+        masks={frame.key: labels_png(frame.muscle, *avoid_masks(frame)) for frame in used},
+    )
+
+
+def check_one_patient(clips: Iterable[Clip]) -> None:
+    """Raises MixedPatients when the files name more than one patient."""
+    known = {
+        (clip.identity.patient_id, clip.identity.issuer)
+        for clip in clips
+        if clip.identity is not None and clip.identity.patient_id
+    }
+    if len(known) > 1:
+        raise MixedPatients(
+            "The uploaded files belong to more than one patient.",
+            remedy="Send one request for each patient; check the patient on the scanner.",
+        )
+
+
+def observe(used: Sequence[UsedFrame], request: AnalysisRequest) -> Observation:
+    """What the clinic needs of the frames: sections in millimetres, in the order of the sweep.
+
+    The scale holds for all frames or for none: one frame without makes the study uncalibrated.
+    """
+    calibrated = all(frame.scale.used is not None for frame in used)
+    spacing_mm = None if request.sweep is None else request.sweep.spacing_mm
+    sections = []
+    for index, frame in enumerate(used):
+        if frame.section is None:
+            continue
+        nerve, vessel = avoid_masks(frame)
+        section = frame.section
+        sections.append(
+            ObservedSection(
+                frame_key=frame.key,
+                position_mm=None if spacing_mm is None else index * spacing_mm,
+                area_mm2=section.area_mm2 if calibrated else None,
+                thickness_mm=section.thickness_mm if calibrated else None,
+                width_mm=section.width_mm if calibrated else None,
+                depth_mm=section.depth_mm if calibrated else None,
+                area_interval_mm2=_area_interval_mm2(frame) if calibrated else None,
+                mask=frame.muscle,
+                avoid=nerve | vessel,
+                calibration=frame.scale.used if calibrated else None,
+                skin_row=frame.skin_row,
+            )
+        )
+    return Observation(view=_view_of(used, request), sections=tuple(sections))
+
+
+def _area_interval_mm2(frame: UsedFrame) -> tuple[float, float] | None:
+    scale, segmentation = frame.scale.used, frame.segmentation
+    if scale is None or segmentation is None:
+        return None
+    low, high = segmentation.area_interval_px
+    return scale.area_mm2(low), scale.area_mm2(high)
+
+
+def _view_of(used: Sequence[UsedFrame], request: AnalysisRequest) -> str | None:
+    """The view that the operator named, else the one that most frames were taken for."""
+    if request.view is not None:
+        return request.view
+    if request.sweep is not None:
+        return "short_axis"
+    seen = [f.segmentation.view.value for f in used if f.segmentation is not None]
+    known = [view for view in seen if view in ("long_axis", "short_axis")]
+    return max(sorted(set(known)), key=known.count) if known else None
+
+
+def state_of(used: Sequence[UsedFrame]) -> State:
+    """Abstained if no frame shows the muscle, needs_calibration without a scale, else a draft."""
+    if not any(frame.muscle.any() for frame in used):
+        return State.ABSTAINED
+    if any(frame.scale.used is None for frame in used):
+        return State.NEEDS_CALIBRATION
+    return State.DRAFT

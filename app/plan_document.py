@@ -1,0 +1,234 @@
+"""The plan as canonical JSON: every number with its unit in its name, ids and times outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from app.clinic.plan import MusclePlan
+from app.clinic.plan_json import plan_to_json
+from app.clinic.tables import ClinicalTables
+from app.frames import UsedFrame
+from app.request import AnalysisRequest
+from app.scale import Scale
+from imaging.calibration import Calibration
+from imaging.mask import contours
+
+SUGGESTION = "SUGGESTION: CONFIRM BEFORE USE"
+DEMONSTRATION = "DEMONSTRATION: NOMINAL CALIBRATION"
+
+
+def plan_document(
+    request: AnalysisRequest,
+    used: Sequence[UsedFrame],
+    view: str | None,
+    plan: MusclePlan | None,
+    tables: ClinicalTables,
+) -> dict[str, Any]:
+    """The plan document: target, frames, calibration, clinic, cautions, provenance."""
+    document: dict[str, Any] = {
+        "intended_use": "Research and decision support. A suggestion until a named clinician "
+        "confirms it.",
+        "marks": marks(used),
+        "target": {"muscle": request.muscle, "side": request.side, "view": view},
+        "frames": [_frame(frame) for frame in used],
+        "cautions": image_cautions(request, used),
+        "provenance": {
+            "model": _model(used),
+            "tables": {"version": tables.version, "sha256": tables.sha256},
+        },
+    }
+    if plan is None:
+        document["abstention"] = _abstention(used)
+    else:
+        clinic = dict(plan_to_json(plan))
+        document["cautions"] = [*document["cautions"], *clinic.pop("cautions", [])]
+        document.update(clinic)
+    return document
+
+
+def marks(used: Sequence[UsedFrame]) -> list[str]:
+    """The words that stand on every picture of this plan."""
+    nominal = any(f.scale.used is not None and f.scale.used.is_nominal for f in used)
+    return [SUGGESTION, *([DEMONSTRATION] if nominal else [])]
+
+
+def _model(used: Sequence[UsedFrame]) -> str | None:
+    versions = {f.segmentation.weights_version for f in used if f.segmentation is not None}
+    return "; ".join(sorted(versions)) or None
+
+
+def _frame(frame: UsedFrame) -> dict[str, Any]:
+    section = frame.section
+    return {
+        "key": frame.key,
+        "file": frame.clip.file,
+        "frame": frame.frame.source.frame,
+        "sop_instance_uid": frame.frame.source.sop_instance_uid,
+        "rows": frame.frame.pixels.shape[0],
+        "columns": frame.frame.pixels.shape[1],
+        "skin_row": frame.skin_row,
+        "quality": {"usable": frame.quality.usable, "reason": frame.quality.reason},
+        "calibration": _scale(frame.scale),
+        "outlined_by": None
+        if section is None
+        else ("operator" if frame.outline is not None else "network"),
+        "segmentation": _segmentation(frame),
+        "section": None if section is None else _rounded(asdict(section)),
+        "contours": []
+        if section is None
+        else [
+            [[round(p.column, 2), round(p.row, 2)] for p in polygon]
+            for polygon in ([frame.outline] if frame.outline else contours(frame.muscle))
+        ],
+    }
+
+
+def _scale(scale: Scale) -> dict[str, Any]:
+    return {
+        "used": None if scale.used is None else _calibration(scale.used),
+        "set_aside": None if scale.set_aside is None else _calibration(scale.set_aside),
+        "problem": scale.problem,
+    }
+
+
+def _calibration(calibration: Calibration) -> dict[str, Any]:
+    return {
+        "row_mm_per_px": calibration.row_mm_per_px,
+        "column_mm_per_px": calibration.column_mm_per_px,
+        "provenance": calibration.provenance.value,
+        "note": calibration.note,
+    }
+
+
+def _segmentation(frame: UsedFrame) -> dict[str, Any] | None:
+    found = frame.segmentation
+    if found is None:
+        return None
+    return {
+        "weights_version": found.weights_version,
+        "confidence": round(found.confidence, 3),
+        "abstained": None if found.abstained is None else found.abstained.value,
+        "view": found.view.value,
+        "view_score": round(found.view_score, 3),
+        "area_interval_px": [round(v, 1) for v in found.area_interval_px],
+        "sector": asdict(found.sector),
+        "objects": [
+            {
+                "kind": o.kind,
+                "score": round(o.score, 3),
+                "area_px": o.area_px,
+                "box": asdict(o.box),
+            }
+            for o in found.objects
+        ],
+    }
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: round(value, 4)
+        if isinstance(value, float)
+        else _rounded(value)
+        if isinstance(value, dict)
+        else value
+        for key, value in values.items()
+    }
+
+
+def image_cautions(request: AnalysisRequest, used: Sequence[UsedFrame]) -> list[dict[str, Any]]:
+    """What the images themselves warn of, in the shape of the clinic's cautions."""
+    found: list[dict[str, Any]] = []
+    sides = {"L": "left", "R": "right"}
+    marked = {
+        sides[f.clip.identity.laterality]
+        for f in used
+        if f.clip.identity is not None and f.clip.identity.laterality in sides
+    }
+    if marked and marked != {request.side}:
+        found.append(
+            _caution(
+                "laterality_mismatch",
+                f"The image is marked {' and '.join(sorted(marked))}, the request says "
+                f"{request.side}. Check the side on the patient before anything else.",
+                blocks=True,
+            )
+        )
+    patients = {f.clip.identity.patient_id for f in used if f.clip.identity is not None}
+    asked = request.patient.id
+    if asked is not None and any(p and p != asked for p in patients):
+        found.append(
+            _caution(
+                "patient_mismatch",
+                "The patient of the request is not the patient of the image. Check who this is.",
+                blocks=True,
+            )
+        )
+    if any(f.scale.disagrees for f in used):
+        found.append(
+            _caution(
+                "calibration_disagrees",
+                "The operator's scale and the file's own differ by more than 2 %. "
+                + (
+                    "The operator's is used, by name."
+                    if any(
+                        f.scale.disagrees
+                        and f.scale.set_aside is not None
+                        and f.scale.used is not None
+                        and f.scale.used.provenance == "operator"
+                        for f in used
+                    )
+                    else "The file's own is used."
+                ),
+                blocks=False,
+            )
+        )
+    if any(f.section is not None and f.section.touches_edge for f in used):
+        if request.view != "long_axis":
+            found.append(
+                _caution(
+                    "muscle_leaves_the_picture",
+                    "The muscle reaches the edge of the picture, so its area and volume are at "
+                    "least what is shown. A wider or panoramic view shows all of it.",
+                    blocks=False,
+                )
+            )
+    for frame in used:
+        if not frame.quality.usable and frame.outline is None:
+            found.append(
+                _caution(
+                    "frame_dropped",
+                    f"Frame {frame.key} was left out: {frame.quality.reason}.",
+                    blocks=False,
+                )
+            )
+        elif frame.segmentation is not None and frame.segmentation.abstained is not None:
+            found.append(
+                _caution(
+                    "frame_abstained",
+                    f"On frame {frame.key} the network would not say: "
+                    f"{frame.segmentation.abstained.sentence}",
+                    blocks=False,
+                )
+            )
+    return found
+
+
+def _caution(code: str, text: str, *, blocks: bool) -> dict[str, Any]:
+    return {"code": code, "text": text, "source": "image", "blocks_confirmation": blocks}
+
+
+def _abstention(used: Sequence[UsedFrame]) -> dict[str, Any]:
+    reasons = [
+        f.segmentation.abstained
+        for f in used
+        if f.segmentation is not None and f.segmentation.abstained is not None
+    ]
+    if reasons:
+        return {"reason": reasons[0].value, "text": reasons[0].sentence}
+    dropped = [f.quality.reason for f in used if not f.quality.usable]
+    return {
+        "reason": "unusable_frames",
+        "text": "No frame could be used: " + "; ".join(sorted({str(r) for r in dropped})) + ".",
+    }

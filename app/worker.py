@@ -1,0 +1,104 @@
+"""The impure shell around the pipeline: files in, an analysis out, in a process of its own.
+
+Decoding runs native code over untrusted bytes, so it happens here and not in the service: a
+codec that crashes costs one job. The network is loaded once for the life of the process.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cv2
+
+from app.analysis import Analysis, Stage
+from app.clinic.tables import ClinicalTables, load_tables
+from app.pipeline import analyse
+from app.request import AnalysisRequest
+from imaging.frame import Clip
+from imaging.read import DecodeLimits, read_clip
+from models.segment import Segmenter, load_segmenter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A stored file and the name that the sender gave it."""
+
+    path: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisTask:
+    """All that a worker needs: plain values, so that it crosses any process boundary."""
+
+    sources: tuple[SourceFile, ...]
+    request_json: str
+    today: str
+    limits: DecodeLimits
+    table_override: str | None = None
+
+
+@cache
+def segmenter() -> Segmenter:
+    """The process's network, one thread: workers are as many as cores."""
+    return load_segmenter(threads=1)
+
+
+@cache
+def tables(override: str | None) -> ClinicalTables:
+    """The clinical tables, with a site's reviewed override if there is one."""
+    return load_tables(None if override is None else Path(override))
+
+
+def warm_up() -> None:
+    """Loads what every task needs, before the first one comes."""
+    cv2.setNumThreads(1)
+    segmenter()
+    tables(None)
+
+
+def read_sources(
+    sources: tuple[SourceFile, ...], request: AnalysisRequest, limits: DecodeLimits
+) -> list[Clip]:
+    """The clips of the files, decoded only as far as the request needs their frames."""
+    return [
+        read_clip(
+            Path(source.path),
+            name=source.name,
+            frames=_wanted(source.name, request),
+            limits=limits,
+        )
+        for source in sources
+    ]
+
+
+def _wanted(name: str, request: AnalysisRequest) -> list[int] | None:
+    """The 0-based frames of this file that are named in the request; None: all of them."""
+    chosen = request.frames or request.outlines
+    if not chosen or any(c.frame is None for c in chosen):
+        return None
+    return sorted({c.frame for c in chosen if c.frame is not None and c.file in (None, name)})
+
+
+def run_analysis(
+    task: AnalysisTask, progress: Callable[[Stage], None] = lambda stage: None
+) -> Analysis:
+    """The finished analysis of a task.
+
+    Raises ImagingError, ClinicError and AppError, each with `code`, `message` and `remedy`.
+    """
+    request = AnalysisRequest.model_validate_json(task.request_json)
+    progress(Stage.DECODE)
+    clips = read_sources(task.sources, request, task.limits)
+    return analyse(
+        clips,
+        request,
+        segmenter=segmenter(),
+        tables=tables(task.table_override),
+        today=dt.date.fromisoformat(task.today),
+        progress=progress,
+    )
