@@ -1,4 +1,4 @@
-"""What comes out of the pipeline: one analysis, a suggestion until a named clinician confirms it."""
+"""What comes out of the pipeline: a suggestion until a named clinician confirms it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def plan_document(
         "marks": marks(used),
         "target": {"muscle": request.muscle, "side": request.side, "view": view},
         "frames": [_frame(frame) for frame in used],
-        "cautions": image_cautions(request, used),
+        "cautions": image_cautions(request, used, view),
         "provenance": {
             "model": _model(used),
             "tables": {"version": tables.version, "sha256": tables.sha256},
@@ -137,7 +137,9 @@ def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def image_cautions(request: AnalysisRequest, used: Sequence[UsedFrame]) -> list[dict[str, Any]]:
+def image_cautions(
+    request: AnalysisRequest, used: Sequence[UsedFrame], view: str | None
+) -> list[dict[str, Any]]:
     """What the images themselves warn of, in the shape of the clinic's cautions."""
     found: list[dict[str, Any]] = []
     sides = {"L": "left", "R": "right"}
@@ -165,35 +167,25 @@ def image_cautions(request: AnalysisRequest, used: Sequence[UsedFrame]) -> list[
                 blocks=True,
             )
         )
-    if any(f.scale.disagrees for f in used):
+    found += [
+        _caution(
+            "calibration_disagrees",
+            "The operator's scale and the file's own differ by more than 2 %. "
+            f"Used: {frame.scale.used.provenance.value}; both are recorded.",
+            blocks=False,
+        )
+        for frame in used[:1]
+        if frame.scale.disagrees and frame.scale.used is not None
+    ]
+    if view == "short_axis" and any(f.section and f.section.touches_edge for f in used):
         found.append(
             _caution(
-                "calibration_disagrees",
-                "The operator's scale and the file's own differ by more than 2 %. "
-                + (
-                    "The operator's is used, by name."
-                    if any(
-                        f.scale.disagrees
-                        and f.scale.set_aside is not None
-                        and f.scale.used is not None
-                        and f.scale.used.provenance == "operator"
-                        for f in used
-                    )
-                    else "The file's own is used."
-                ),
+                "muscle_leaves_the_picture",
+                "The muscle reaches the edge of the picture, so its area and volume are at "
+                "least what is shown. A wider or panoramic view shows all of it.",
                 blocks=False,
             )
         )
-    if any(f.section is not None and f.section.touches_edge for f in used):
-        if request.view != "long_axis":
-            found.append(
-                _caution(
-                    "muscle_leaves_the_picture",
-                    "The muscle reaches the edge of the picture, so its area and volume are at "
-                    "least what is shown. A wider or panoramic view shows all of it.",
-                    blocks=False,
-                )
-            )
     for frame in used:
         if not frame.quality.usable and frame.outline is None:
             found.append(

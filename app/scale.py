@@ -50,9 +50,8 @@ def _operator_calibration(given: CalibrationPart) -> Calibration:
             provenance=CalibrationProvenance.OPERATOR,
             note="typed by the operator",
         )
-    assert given.points is not None and given.distance_mm is not None  # noqa: S101 -- the schema holds one of the two ways
-    a, b = (ImagePoint(column=p.column, row=p.row) for p in given.points)
-    return from_two_points(a, b, distance_mm=given.distance_mm)
+    a, b = (ImagePoint(column=p.column, row=p.row) for p in given.points or ())
+    return from_two_points(a, b, distance_mm=given.distance_mm or 0.0)
 
 
 def _apart(a: Calibration, b: Calibration) -> float:
