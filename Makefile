@@ -1,0 +1,60 @@
+# make demo, make test: nothing else needs setting up. Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet -c constraints.txt
+
+.PHONY: demo serve test test-slow lint bench train mutation clean help
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sonodose needs Python 3.11 or newer: make demo PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.service: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing sonodose into $(VENV) (a minute or two, once)"
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.service
+	@echo "Installing what the tests need, PyTorch among it (a few minutes, once)"
+	$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(INSTALL) -e '.[lint]'
+	@touch $@
+
+demo: $(VENV)/.service ## the whole way on the samples; serves until Ctrl-C (ONCE=1 stops)
+	$(BIN)/python tools/demo.py $(if $(ONCE),--once)
+
+serve: $(VENV)/.service ## the service on http://127.0.0.1:8000
+	$(BIN)/sonodose serve
+
+test: $(VENV)/.test ## the tests; other people's programs are skipped where absent
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-slow: $(VENV)/.test ## the long ones: many thousand cases
+	SONODOSE_SLOW=1 $(BIN)/python -m pytest -n 2 -m "slow or not slow" $(ARGS)
+
+mutation: $(VENV)/.test ## wrong doses on purpose: every one must be caught
+	$(BIN)/python tests/slow/mutate_clinic.py
+
+lint: $(VENV)/.lint ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test ## ratios and percentiles within one run
+	$(BIN)/python tests/bench/bench_service.py
+	$(BIN)/python tests/bench/bench_clinic.py
+
+train: $(VENV)/.test ## a new network: make train DATA=folder
+	$(BIN)/sonodose train --data $(DATA)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
