@@ -47,3 +47,11 @@ class Analysis:
     state: State
     plan: Mapping[str, Any]
     masks: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A stored file and the name that the sender gave it."""
+
+    path: str
+    name: str

@@ -26,6 +26,9 @@ from models.segment import Segmenter
 
 Progress = Callable[[Stage], None]
 
+_SIDES = {"L": "left", "R": "right"}
+"""Laterality (0020,0060): B and U say nothing about one side."""
+
 
 def analyse(
     clips: Sequence[Clip],
@@ -106,7 +109,14 @@ def observe(used: Sequence[UsedFrame], request: AnalysisRequest) -> Observation:
                 skin_row=frame.skin_row,
             )
         )
-    return Observation(view=_view_of(used, request), sections=tuple(sections))
+    identities = [f.clip.identity for f in used if f.clip.identity is not None]
+    sides = {_SIDES[i.laterality] for i in identities if i.laterality in _SIDES}
+    return Observation(
+        view=_view_of(used, request),
+        sections=tuple(sections),
+        laterality=" and ".join(sorted(sides)) or None,
+        patient_id=next((i.patient_id for i in identities if i.patient_id), None),
+    )
 
 
 def _area_interval_mm2(frame: UsedFrame) -> tuple[float, float] | None:

@@ -141,33 +141,7 @@ def image_cautions(
     request: AnalysisRequest, used: Sequence[UsedFrame], view: str | None
 ) -> list[dict[str, Any]]:
     """What the images themselves warn of, in the shape of the clinic's cautions."""
-    found: list[dict[str, Any]] = []
-    sides = {"L": "left", "R": "right"}
-    marked = {
-        sides[f.clip.identity.laterality]
-        for f in used
-        if f.clip.identity is not None and f.clip.identity.laterality in sides
-    }
-    if marked and marked != {request.side}:
-        found.append(
-            _caution(
-                "laterality_mismatch",
-                f"The image is marked {' and '.join(sorted(marked))}, the request says "
-                f"{request.side}. Check the side on the patient before anything else.",
-                blocks=True,
-            )
-        )
-    patients = {f.clip.identity.patient_id for f in used if f.clip.identity is not None}
-    asked = request.patient.id
-    if asked is not None and any(p and p != asked for p in patients):
-        found.append(
-            _caution(
-                "patient_mismatch",
-                "The patient of the request is not the patient of the image. Check who this is.",
-                blocks=True,
-            )
-        )
-    found += [
+    found = [
         _caution(
             "calibration_disagrees",
             "The operator's scale and the file's own differ by more than 2 %. "

@@ -30,6 +30,7 @@ def clinical_inputs(request: AnalysisRequest) -> ClinicalInputs:
             age_years=patient.age_years,
             weight_kg=patient.weight_kg,
             height_m=patient.height_m,
+            id=patient.id,
         ),
         severity=None if severity is None else Severity(scale=severity.scale, value=severity.value),
         dilution=None if dilution is None else Dilution(units=dilution.units, ml=dilution.ml),

@@ -14,21 +14,13 @@ from pathlib import Path
 
 import cv2
 
-from app.analysis import Analysis, Stage
+from app.analysis import Analysis, SourceFile, Stage
 from app.clinic.tables import ClinicalTables, load_tables
 from app.pipeline import analyse
 from app.request import AnalysisRequest
 from imaging.frame import Clip
 from imaging.read import DecodeLimits, read_clip
 from models.segment import Segmenter, load_segmenter
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFile:
-    """A stored file and the name that the sender gave it."""
-
-    path: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
