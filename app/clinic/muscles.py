@@ -1,0 +1,83 @@
+"""Muscles, the groups that dose rows name, and where their endplates lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceVolume:
+    """What a healthy adult's muscle measures, in millilitres, and from where.
+
+    Either `mean_ml` with `sd_ml` of a sample, or the line `slope_ml_per_m_kg` × height × mass +
+    `intercept_ml` (V_HANDSFIELD14).
+    """
+
+    mean_ml: float | None
+    sd_ml: float | None
+    slope_ml_per_m_kg: float | None
+    intercept_ml: float | None
+    population: str
+    grade: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Muscle:
+    """One muscle: names, codes, region, limb, reference volume and hazards, each with sources."""
+
+    name: str
+    english: str
+    latin: str
+    region: str
+    limb: str
+    uberon: str | None
+    fma: str | None
+    sct_entire: str | None
+    ncit: str | None
+    sct_dicom: str | None
+    reference: ReferenceVolume | None
+    hazard: str | None
+    hazard_sources: tuple[str, ...]
+    grade: str
+    sources: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MuscleGroup:
+    """A name of dose rows that means several muscles, or one part (`part`) of a muscle.
+
+    A dose for the group is never one member's dose.
+    """
+
+    name: str
+    english: str
+    region: str
+    limb: str
+    members: tuple[str, ...]
+    part: str | None
+    grade: str
+    sources: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndplateZone:
+    """Where on a reference line a study found a muscle's motor endplates, in per cent of it.
+
+    `direction_known` is false where the source does not say which end is 0: such a zone is told
+    in words and never used to choose frames.
+    """
+
+    muscle: str
+    line: str
+    reference_line: str
+    part: str
+    from_percent: float | None
+    to_percent: float | None
+    direction_known: bool
+    grade: str
+    sources: tuple[str, ...]
+    note: str
+    conflict: str
