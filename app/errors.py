@@ -7,12 +7,23 @@
     ├── RequestConflict       the request contradicts itself or the images
     │   ├── MixedPatients         images of two patients in one request
     │   └── FrameNotFound         a frame, click or outline that no uploaded file has
-    └── NoObject              an object that cannot be made from this analysis
+    ├── NoObject              an object that cannot be made from this analysis
+    ├── NotFound              no such analysis, revision, file or name
+    ├── StateConflict         the analysis is in a state where this cannot be done
+    │   └── ConfirmationRefused   stops, unanswered questions or a nominal scale
+    ├── StaleEdit             somebody else changed the analysis first
+    ├── IdempotencyConflict   one Idempotency-Key, two different requests
+    ├── InstanceConflict      other bytes under a known SOP Instance UID
+    ├── TooBusy               the queue is full
+    ├── DiskFull              too little space for another file
+    └── JobLost               a job that did not end by itself
+        ├── WorkerDied            its process died each time
+        └── TookTooLong           it ran over its time
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class AppError(Exception):
@@ -56,3 +67,85 @@ class NoObject(AppError):
     """The object asked for cannot be made from this analysis."""
 
     code = "no_object"
+
+
+class NotFound(AppError):
+    """There is no such analysis, revision, file or name."""
+
+    code = "not_found"
+
+
+class StateConflict(AppError):
+    """The analysis is in a state where this cannot be done."""
+
+    code = "state_conflict"
+
+
+class ConfirmationRefused(StateConflict):
+    """The plan cannot be confirmed as it stands; `reasons` says each why."""
+
+    code = "confirmation_refused"
+
+    def __init__(self, message: str, *, remedy: str, reasons: tuple[str, ...] = ()) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reasons = reasons
+
+
+class StaleEdit(AppError):
+    """The analysis was changed since the editor read it; `difference` shows what."""
+
+    code = "stale_edit"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str,
+        current_etag: str = "",
+        difference: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.current_etag = current_etag
+        self.difference = difference or {}
+
+
+class IdempotencyConflict(AppError):
+    """The Idempotency-Key was used before for something else."""
+
+    code = "idempotency_conflict"
+
+
+class InstanceConflict(AppError):
+    """Other bytes are stored under the same SOP Instance UID."""
+
+    code = "instance_conflict"
+
+
+class TooBusy(AppError):
+    """The queue is full."""
+
+    code = "too_busy"
+
+
+class DiskFull(AppError):
+    """There is too little space for another file."""
+
+    code = "disk_full"
+
+
+class JobLost(AppError):
+    """A job that did not end by itself."""
+
+    code = "job_lost"
+
+
+class WorkerDied(JobLost):
+    """The job's process died on every attempt."""
+
+    code = "worker_died"
+
+
+class TookTooLong(JobLost):
+    """The job ran over its time and was stopped."""
+
+    code = "took_too_long"

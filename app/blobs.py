@@ -1,0 +1,156 @@
+"""Content-addressed files: a name is the SHA-256 of the bytes, so a name never changes its bytes.
+
+A file arrives in `staging/`, is hashed while it is written, flushed to the disk and renamed into
+its place in one step: a reader sees all of it or nothing, also after a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from app.errors import DiskFull, NotFound
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Incoming:
+    """A file that is still arriving; `path` can be looked at, `keep` makes it a blob."""
+
+    def __init__(self, staging: Path) -> None:
+        handle, name = tempfile.mkstemp(dir=staging)
+        self.path = Path(name)
+        self.size_bytes = 0
+        self._file: BinaryIO = os.fdopen(handle, "wb")
+        self._hash = hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        """Adds bytes to the end."""
+        self._file.write(data)
+        self._hash.update(data)
+        self.size_bytes += len(data)
+
+    def finish(self) -> str:
+        """The SHA-256 of what arrived; the bytes are on the disk."""
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        return self._hash.hexdigest()
+
+    def discard(self) -> None:
+        """Forgets the file; nothing of it stays."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+
+class Blobs:
+    """The files under one folder."""
+
+    def __init__(self, root: Path, *, min_free_bytes: int = 0) -> None:
+        self.root = root
+        self.staging = root / "staging"
+        self._min_free_bytes = min_free_bytes
+        self.staging.mkdir(parents=True, exist_ok=True)
+
+    def incoming(self) -> Incoming:
+        """An empty file to write to. Raises DiskFull when the space runs out."""
+        self.check_space()
+        return Incoming(self.staging)
+
+    def check_space(self) -> None:
+        """Raises DiskFull when less than the reserve is free."""
+        if shutil.disk_usage(self.root).free < self._min_free_bytes:
+            raise DiskFull(
+                "The disk of the service is nearly full, so nothing new is stored.",
+                remedy="Try again later; tell whoever runs the service that its disk is full.",
+            )
+
+    def keep(self, incoming: Incoming) -> str:
+        """The SHA-256 under which the bytes are stored from now on, durable."""
+        digest = incoming.finish()
+        target = self._place(digest)
+        if _freshened(target):
+            incoming.path.unlink(missing_ok=True)
+            return digest
+        target.parent.mkdir(parents=True, exist_ok=True)
+        incoming.path.chmod(0o440)
+        incoming.path.replace(target)
+        _flush_folder(target.parent)
+        return digest
+
+    def put(self, data: bytes) -> str:
+        """The SHA-256 under which these bytes are stored, durable."""
+        digest = hashlib.sha256(data).hexdigest()
+        if _freshened(self._place(digest)):
+            return digest
+        with Incoming(self.staging) as incoming:
+            incoming.write(data)
+            return self.keep(incoming)
+
+    def path(self, digest: str) -> Path:
+        """Where the bytes lie. Raises NotFound when there are none of this name."""
+        place = self._place(digest)
+        if not place.is_file():
+            raise NotFound(
+                "The stored file is missing.",
+                remedy="Tell whoever runs the service: `sonodose doctor` checks the store.",
+            )
+        return place
+
+    def read(self, digest: str) -> bytes:
+        """The bytes. Raises NotFound when there are none of this name."""
+        return self.path(digest).read_bytes()
+
+    def delete(self, digest: str) -> None:
+        """Removes a blob that nothing refers to any more."""
+        self._place(digest).unlink(missing_ok=True)
+
+    def digests(self) -> Iterator[str]:
+        """Every stored blob's SHA-256."""
+        for folder in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
+            for file in sorted(folder.iterdir()):
+                if DIGEST.fullmatch(file.name):
+                    yield file.name
+
+    def clear_staging(self) -> None:
+        """Forgets what was still arriving when the service last ended."""
+        for leftover in self.staging.iterdir():
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+    def _place(self, digest: str) -> Path:
+        # The one place where a name becomes a path: only a digest can.
+        if not DIGEST.fullmatch(digest):
+            raise ValueError(f"not a SHA-256: {digest!r}")
+        return self.root / digest[:2] / digest
+
+
+def _freshened(blob: Path) -> bool:
+    """True if the blob exists; its age begins anew, so that no collection takes it meanwhile."""
+    try:
+        os.utime(blob)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

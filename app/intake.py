@@ -1,0 +1,106 @@
+"""Files at the door: names made harmless, headers looked at, nothing decoded, nothing stored yet."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from app.blobs import Incoming
+from app.errors import AppError, MixedPatients, RequestConflict, TookTooLong, WorkerDied
+from app.processes import WorkerPlace
+from imaging.frame import FileFacts
+from imaging.limits import DecodeLimits
+from imaging.read import peek
+
+PEEK_S = 20.0
+"""Time for the headers of one upload: a header that takes longer is made to harm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A file that arrived in full, not yet kept."""
+
+    name: str
+    incoming: Incoming
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """An upload whose header was looked at and found good."""
+
+    name: str
+    incoming: Incoming
+    facts: FileFacts
+
+
+def harmless_name(name: str | None, position: int) -> str:
+    """The sender's file name without folders and control characters, never empty."""
+    plain = PurePosixPath(PureWindowsPath(name or "").name).name
+    plain = "".join(c for c in plain if unicodedata.category(c)[0] != "C").strip()
+    return plain[-200:] or f"file-{position}"
+
+
+def examine(
+    uploads: Sequence[Upload], *, door: WorkerPlace, limits: DecodeLimits
+) -> tuple[Examined, ...]:
+    """The uploads with their header facts, read in a process of its own.
+
+    Raises ImagingError for a file that is none of ours, MixedPatients and RequestConflict for
+    files that do not belong together.
+    """
+    if not uploads:
+        raise RequestConflict(
+            "No file came with the request.",
+            remedy="Add the images as parts named `files`.",
+        )
+    names = [upload.name for upload in uploads]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RequestConflict(
+            f"Two files have the same name: {', '.join(twice)}.",
+            remedy="Give each file its own name, so that clicks and outlines can name it.",
+        )
+    headers = tuple((str(u.incoming.path), u.name) for u in uploads)
+    try:
+        facts = door.result(door.run(peek_all, headers, limits), within_s=PEEK_S)
+    except (WorkerDied, TookTooLong, MemoryError, RecursionError) as lost:
+        raise _unreadable_header(names) from lost
+    check_one_patient(facts)
+    return tuple(
+        Examined(name=u.name, incoming=u.incoming, facts=f)
+        for u, f in zip(uploads, facts, strict=True)
+    )
+
+
+def peek_all(headers: Sequence[tuple[str, str]], limits: DecodeLimits) -> list[FileFacts]:
+    """The header facts of each (path, name). Raises ImagingError for the first bad one."""
+    return [peek(Path(path), name=name, limits=limits) for path, name in headers]
+
+
+def check_one_patient(facts: Sequence[FileFacts]) -> None:
+    """Raises MixedPatients when the headers name more than one patient."""
+    known = {
+        (f.identity.patient_id, f.identity.issuer)
+        for f in facts
+        if f.identity is not None and f.identity.patient_id
+    }
+    if len(known) > 1:
+        raise MixedPatients(
+            "The uploaded files belong to more than one patient.",
+            remedy="Send one request for each patient; check the patient on the scanner.",
+        )
+
+
+def facts_json(facts: FileFacts) -> dict[str, Any]:
+    """The facts as they are kept beside the stored file."""
+    return asdict(facts)
+
+
+def _unreadable_header(names: Sequence[str]) -> AppError:
+    return RequestConflict(
+        f"The header of {', '.join(names[:3])} could not be read in time.",
+        remedy="The file is damaged or made to harm: export it from the scanner again.",
+    )

@@ -1,0 +1,478 @@
+"""Durable jobs: the table is the truth, a lease says who works, a thread a worker does the work.
+
+A job is taken by writing a lease, kept by renewing it, and ended by whoever still holds it. A
+service that dies leaves its leases: the next one on this machine takes them at once, one on
+another machine when they run out.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from app import audit
+from app.analysis import Analysis, Stage, State
+from app.blobs import Blobs
+from app.clinic.errors import ClinicError
+from app.errors import AppError, TookTooLong, WorkerDied
+from app.hub import Hub
+from app.plan_text import canonical_json
+from app.processes import WorkerPlace, tell_stage
+from app.rows import AnalysisRow, JobRow, MaskRow, RevisionRow, SourceRow
+from app.settings import Settings
+from app.store import Store
+from app.worker import AnalysisTask, SourceFile
+from imaging.errors import ImagingError
+from imaging.limits import DecodeLimits
+
+Run = Callable[[AnalysisTask, Callable[[Stage], None]], Analysis]
+LOOK_AGAIN_S = 2.0
+"""How often the table is asked for work that nobody told of: other processes' jobs, lost leases."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A job that this process holds."""
+
+    job_id: int
+    analysis_id: str
+    revision: int
+    attempt: int
+    task: AnalysisTask
+
+
+@dataclass(slots=True)
+class _Lane:
+    place: WorkerPlace
+    lease: Lease | None = None
+    cancelled: bool = False
+    thread: threading.Thread = field(init=False)
+
+
+def now() -> dt.datetime:
+    """The present, aware, in UTC."""
+    return dt.datetime.now(dt.UTC)
+
+
+def enqueue(session: Session, analysis_id: str, revision: int, at: dt.datetime) -> None:
+    """Adds the job of a revision within the caller's transaction."""
+    session.add(
+        JobRow(
+            analysis_id=analysis_id,
+            revision=revision,
+            state="queued",
+            attempts=0,
+            cancel=False,
+            created_at=at,
+        )
+    )
+
+
+def waiting(session: Session) -> int:
+    """How many jobs wait for a worker."""
+    return session.scalar(select(func.count()).where(JobRow.state == "queued")) or 0
+
+
+def queue_position(session: Session, analysis_id: str, revision: int) -> int | None:
+    """How many jobs are before this one, itself included; None if it does not wait."""
+    job_id = session.scalar(
+        select(JobRow.id).where(
+            JobRow.analysis_id == analysis_id,
+            JobRow.revision == revision,
+            JobRow.state == "queued",
+        )
+    )
+    if job_id is None:
+        return None
+    return session.scalar(
+        select(func.count()).where(JobRow.state == "queued", JobRow.id <= job_id)
+    )
+
+
+class JobRunner:
+    """The threads that take jobs, and the worker processes that do them."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        blobs: Blobs,
+        hub: Hub,
+        settings: Settings,
+        run: Run,
+        warm_up: Callable[[], None] | None,
+    ) -> None:
+        self._store, self._blobs, self._hub, self._settings = store, blobs, hub, settings
+        self._run = run
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+        self._lanes = [
+            _Lane(WorkerPlace(memory_bytes=settings.job_memory_bytes, warm_up=warm_up))
+            for _ in range(settings.workers)
+        ]
+        self._work = threading.Condition()
+        self._news = 0
+        self._stopping = False
+        self._warm = threading.Event()
+        self._average_s = 0.2
+
+    def start(self) -> None:
+        """Takes over what a dead predecessor left and begins to work."""
+        with self._store.write() as session:
+            release_dead(session, self.owner)
+        for index, lane in enumerate(self._lanes):
+            lane.thread = threading.Thread(
+                target=self._serve, args=(lane,), name=f"lane-{index}", daemon=True
+            )
+            lane.thread.start()
+        threading.Thread(target=self._keep_leases, name="leases", daemon=True).start()
+
+    @property
+    def ready(self) -> bool:
+        """True once a worker is warm and as long as jobs are taken."""
+        return self._warm.is_set() and not self._stopping
+
+    @property
+    def running(self) -> int:
+        """How many jobs this process works on."""
+        return sum(lane.lease is not None for lane in self._lanes)
+
+    def worker_pids(self) -> list[int]:
+        """The process ids of the living workers."""
+        return [lane.place.pid for lane in self._lanes if lane.place.pid is not None]
+
+    def wake(self) -> None:
+        """Tells the lanes that there is work; called after the commit that added it."""
+        with self._work:
+            self._news += 1
+            self._work.notify()
+
+    def stage(self, analysis_id: str) -> Stage | None:
+        """How far a job is that runs in this process."""
+        for lane in self._lanes:
+            if lane.lease is not None and lane.lease.analysis_id == analysis_id:
+                return lane.place.stage
+        return None
+
+    def wait_estimate_s(self, position: int) -> float:
+        """About how long the job at this place of the queue still takes."""
+        rounds = -(-(position + self.running) // len(self._lanes))
+        return round(rounds * self._average_s, 1)
+
+    def stop_job(self, analysis_id: str) -> None:
+        """Ends the analysis's job at once if it runs here; its cancellation is in the table."""
+        for lane in self._lanes:
+            lease = lane.lease
+            if lease is not None and lease.analysis_id == analysis_id:
+                lane.cancelled = True
+                lane.place.kill()
+
+    def close(self) -> None:
+        """Lets running jobs finish within the drain time, then gives the rest back."""
+        self._stopping = True
+        with self._work:
+            self._work.notify_all()
+        deadline = time.monotonic() + self._settings.drain_s
+        for lane in self._lanes:
+            lane.thread.join(max(0.0, deadline - time.monotonic()))
+        for lane in self._lanes:
+            lane.place.close()
+            lane.thread.join(5)
+        with self._store.write() as session:
+            for job in session.scalars(
+                select(JobRow).where(JobRow.owner == self.owner, JobRow.state == "running")
+            ):
+                _requeue(session, job)
+
+    def _serve(self, lane: _Lane) -> None:
+        seen = -1
+        while not self._stopping:
+            try:
+                lane.place.start()
+                self._warm.set()
+                lease = self._take()
+            except Exception:
+                # The database or the machine is in trouble: try again, loudly, not in a rush.
+                log.exception("no job could be taken")
+                time.sleep(LOOK_AGAIN_S)
+                continue
+            if lease is None:
+                with self._work:
+                    if self._news == seen and not self._stopping:
+                        self._work.wait(LOOK_AGAIN_S)
+                    seen = self._news
+                continue
+            lane.cancelled, lane.lease = False, lease
+            try:
+                self._work_on(lane, lease)
+            except Exception:
+                log.exception("job %s ended without a record; its lease will run out", lease.job_id)
+            finally:
+                lane.lease = None
+
+    def _take(self) -> Lease | None:
+        with self._store.read() as session:
+            if session.scalar(_takeable().with_only_columns(JobRow.id)) is None:
+                return None
+        with self._store.write() as session:
+            job = session.scalar(_takeable().with_for_update(skip_locked=True))
+            if job is None:
+                return None
+            if job.cancel:
+                end(session, job, State.CANCELLED)
+                self._hub.publish(job.analysis_id)
+                return None
+            if job.attempts >= self._settings.job_attempts:
+                end(session, job, State.FAILED, problem=_gave_up())
+                self._hub.publish(job.analysis_id)
+                return None
+            job.state, job.owner, job.stage = "running", self.owner, None
+            job.attempts += 1
+            job.started_at = now()
+            job.lease_until = job.started_at + dt.timedelta(seconds=self._settings.lease_s)
+            analysis = session.get_one(AnalysisRow, job.analysis_id)
+            if analysis.revision == job.revision:
+                analysis.state = State.RUNNING
+            return self._lease(session, job)
+
+    def _lease(self, session: Session, job: JobRow) -> Lease:
+        revision = session.get_one(RevisionRow, (job.analysis_id, job.revision))
+        sources = session.scalars(
+            select(SourceRow)
+            .where(SourceRow.analysis_id == job.analysis_id)
+            .order_by(SourceRow.position)
+        )
+        override = self._settings.table_override
+        return Lease(
+            job_id=job.id,
+            analysis_id=job.analysis_id,
+            revision=job.revision,
+            attempt=job.attempts,
+            task=AnalysisTask(
+                sources=tuple(
+                    SourceFile(path=str(self._blobs.path(s.sha256)), name=s.name) for s in sources
+                ),
+                request_json=revision.request,
+                today=revision.created_at.astimezone().date().isoformat(),
+                limits=decode_limits(self._settings),
+                table_override=None if override is None else str(override),
+            ),
+        )
+
+    def _work_on(self, lane: _Lane, lease: Lease) -> None:
+        began = time.monotonic()
+        try:
+            future = lane.place.run(_in_worker, self._run, lease.task)
+            analysis = lane.place.result(future, within_s=self._settings.job_time_limit_s)
+        except WorkerDied as died:
+            if lane.cancelled:
+                self._ended(lease, State.CANCELLED)
+            elif not self._stopping:
+                self._lost(lease, died)
+        except TookTooLong as late:
+            self._ended(lease, State.FAILED, problem=problem_of(late))
+        except MemoryError:
+            self._ended(lease, State.FAILED, problem=_out_of_memory())
+        except (ImagingError, ClinicError, AppError) as refused:
+            self._ended(lease, State.FAILED, problem=problem_of(refused))
+        except Exception:
+            # A defect of ours, not of the file: the log has the trace, the record no details.
+            log.exception("job %s failed", lease.job_id)
+            self._ended(lease, State.FAILED, problem=_our_fault())
+        else:
+            self._average_s += 0.2 * (time.monotonic() - began - self._average_s)
+            self._ended(lease, analysis.state, analysis=analysis)
+
+    def _lost(self, lease: Lease, died: WorkerDied) -> None:
+        if lease.attempt >= self._settings.job_attempts:
+            self._ended(lease, State.FAILED, problem=problem_of(died))
+            return
+        with self._store.write() as session:
+            job = self._held(session, lease)
+            if job is not None:
+                _requeue(session, job)
+        self.wake()
+
+    def _ended(
+        self,
+        lease: Lease,
+        state: State,
+        *,
+        analysis: Analysis | None = None,
+        problem: dict[str, Any] | None = None,
+    ) -> None:
+        masks = {} if analysis is None else dict(analysis.masks)
+        digests = {key: self._blobs.put(png) for key, png in masks.items()}
+        plan = None if analysis is None else canonical_json(analysis.plan)
+        with self._store.write() as session:
+            job = self._held(session, lease)
+            if job is None:
+                return  # somebody else has it by now, and ends it
+            for key, digest in digests.items():
+                session.add(
+                    MaskRow(
+                        analysis_id=lease.analysis_id,
+                        revision=lease.revision,
+                        frame_key=key,
+                        sha256=digest,
+                    )
+                )
+            end(session, job, state, plan=plan, problem=problem)
+        self._hub.publish(lease.analysis_id)
+
+    def _held(self, session: Session, lease: Lease) -> JobRow | None:
+        return session.scalar(
+            select(JobRow).where(
+                JobRow.id == lease.job_id,
+                JobRow.owner == self.owner,
+                JobRow.state == "running",
+                JobRow.attempts == lease.attempt,
+            )
+        )
+
+    def _keep_leases(self) -> None:
+        pause = self._settings.lease_s / 3
+        while not self._stopping:
+            time.sleep(min(pause, LOOK_AGAIN_S))
+            held = [lane for lane in self._lanes if lane.lease is not None]
+            if not held:
+                continue
+            try:
+                cancelled = self._renew()
+            except Exception:
+                log.exception("leases could not be renewed")
+                continue
+            for analysis_id in cancelled:
+                self.stop_job(analysis_id)
+
+    def _renew(self) -> list[str]:
+        with self._store.write() as session:
+            jobs = session.scalars(
+                select(JobRow).where(JobRow.owner == self.owner, JobRow.state == "running")
+            ).all()
+            for job in jobs:
+                job.lease_until = now() + dt.timedelta(seconds=self._settings.lease_s)
+                stage = self.stage(job.analysis_id)
+                job.stage = None if stage is None else stage.value
+            return [job.analysis_id for job in jobs if job.cancel]
+
+
+def _in_worker(run: Run, task: AnalysisTask) -> Analysis:
+    return run(task, tell_stage)
+
+
+def _takeable() -> Any:
+    lapsed = (JobRow.state == "running") & (JobRow.lease_until < now())
+    return select(JobRow).where(or_(JobRow.state == "queued", lapsed)).order_by(JobRow.id).limit(1)
+
+
+def _requeue(session: Session, job: JobRow) -> None:
+    job.state, job.owner, job.lease_until, job.stage = "queued", None, None, None
+    analysis = session.get_one(AnalysisRow, job.analysis_id)
+    if analysis.revision == job.revision and analysis.state == State.RUNNING:
+        analysis.state = State.QUEUED
+
+
+def end(
+    session: Session,
+    job: JobRow,
+    state: State,
+    *,
+    plan: str | None = None,
+    problem: dict[str, Any] | None = None,
+) -> None:
+    """Writes a job's end into its revision and its analysis, with the audit entry."""
+    ended = {State.FAILED: "failed", State.CANCELLED: "cancelled"}
+    job.state = ended.get(state, "done")
+    job.finished_at, job.lease_until, job.stage = now(), None, None
+    revision = session.get_one(RevisionRow, (job.analysis_id, job.revision))
+    revision.state, revision.plan, revision.problem = state, plan, problem
+    revision.finished_at = job.finished_at
+    analysis = session.get_one(AnalysisRow, job.analysis_id)
+    if analysis.revision == job.revision:
+        analysis.state, analysis.updated_at = state, job.finished_at
+    audit.append(
+        session,
+        [
+            audit.AuditEntry(
+                principal="service",
+                action="analysis.ended",
+                subject=job.analysis_id,
+                detail={"revision": job.revision, "state": state, "attempts": job.attempts},
+            )
+        ],
+    )
+
+
+def release_dead(session: Session, owner: str) -> None:
+    """Gives back the leases of services on this machine that no longer live."""
+    host = owner.split(":")[0]
+    for job in session.scalars(select(JobRow).where(JobRow.state == "running")):
+        their_host, pid, *_ = [*(job.owner or "").split(":"), "", ""]
+        if their_host == host and pid.isdigit() and not _lives(int(pid)):
+            _requeue(session, job)
+
+
+def _lives(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # the id was used before: this process holds nothing at its start
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def decode_limits(settings: Settings) -> DecodeLimits:
+    """The limits that reading a file keeps to, checked before any decoding."""
+    return DecodeLimits(
+        max_file_bytes=settings.max_file_bytes,
+        max_frame_pixels=settings.max_frame_pixels,
+        max_frames=settings.max_frames,
+        max_decoded_bytes=settings.max_decoded_bytes,
+    )
+
+
+def problem_of(error: ImagingError | ClinicError | AppError) -> dict[str, Any]:
+    """What is kept of a refusal: the API makes the same problem document of it as at once."""
+    return {"code": error.code, "message": error.message, "remedy": error.remedy}
+
+
+def _gave_up() -> dict[str, Any]:
+    return problem_of(
+        WorkerDied(
+            "The process that read this study ended abruptly on every attempt.",
+            remedy="The file may be damaged: export it from the scanner again, or send it as "
+            "uncompressed DICOM.",
+        )
+    )
+
+
+def _out_of_memory() -> dict[str, Any]:
+    return {
+        "code": "too_large",
+        "message": "The study needs more memory than one job may take.",
+        "remedy": "Send fewer frames (`frames` names those to use) or a smaller image.",
+    }
+
+
+def _our_fault() -> dict[str, Any]:
+    return {
+        "code": "internal",
+        "message": "The service failed on this study; it is not your fault.",
+        "remedy": "Try once more; if it fails again, tell whoever runs the service the "
+        "analysis's id.",
+    }

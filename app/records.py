@@ -1,0 +1,223 @@
+"""An analysis as the database holds it, read in one go."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.analysis import State
+from app.errors import NotFound
+from app.rows import (
+    AdministrationRow,
+    AnalysisRow,
+    ConfirmationRow,
+    InstanceRow,
+    MaskRow,
+    RevisionRow,
+    SourceRow,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A stored file of an analysis."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    facts: dict[str, Any]
+    conflicts_with: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisRecord:
+    """An analysis at one of its revisions; `is_current` tells whether it is the last one."""
+
+    id: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+    created_by: str
+    state: State
+    version: int
+    current_revision: int
+    revision: int
+    revised_at: dt.datetime
+    revised_by: str
+    request: dict[str, Any]
+    plan: dict[str, Any] | None
+    problem: dict[str, Any] | None
+    files: tuple[FileRecord, ...]
+    masks: dict[str, str]
+    confirmation: dict[str, Any] | None
+    administrations: tuple[dict[str, Any], ...]
+
+    @property
+    def is_current(self) -> bool:
+        return self.revision == self.current_revision
+
+    @property
+    def etag(self) -> str:
+        """A strong validator: the revision, and a count of every change of the analysis."""
+        return f'"r{self.revision}-v{self.version}"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedAnalysis:
+    """One line of the work list."""
+
+    id: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+    state: State
+    revision: int
+    muscle: str
+    side: str
+    product: str | None
+    patient_id: str | None
+
+
+def new_id() -> str:
+    """A name that nobody guesses and that sorts by the time it was made (UUID version 7)."""
+    value = (time.time_ns() // 1_000_000) << 80 | 7 << 76 | secrets.randbits(76)
+    return f"{value & ~(3 << 62) | 2 << 62:032x}"
+
+
+def analysis_row(session: Session, analysis_id: str) -> AnalysisRow:
+    """The row. Raises NotFound."""
+    row = session.get(AnalysisRow, analysis_id)
+    if row is None:
+        raise NotFound(
+            "There is no such analysis.",
+            remedy="Check the id; the work list (GET /api/v1/analyses) has those that there are.",
+        )
+    return row
+
+
+def load(session: Session, analysis_id: str, revision: int | None = None) -> AnalysisRecord:
+    """The analysis at its current or a named revision. Raises NotFound."""
+    row = analysis_row(session, analysis_id)
+    asked = row.revision if revision is None else revision
+    rev = session.get(RevisionRow, (analysis_id, asked))
+    if rev is None:
+        raise NotFound(
+            f"The analysis has no revision {asked}.",
+            remedy=f"It has the revisions 1 to {row.revision}.",
+        )
+    files = session.execute(
+        select(SourceRow, InstanceRow)
+        .join(InstanceRow, InstanceRow.sha256 == SourceRow.sha256)
+        .where(SourceRow.analysis_id == analysis_id)
+        .order_by(SourceRow.position)
+    ).all()
+    masks = session.scalars(
+        select(MaskRow).where(MaskRow.analysis_id == analysis_id, MaskRow.revision == asked)
+    )
+    confirmed = session.get(ConfirmationRow, (analysis_id, asked))
+    given = session.scalars(
+        select(AdministrationRow)
+        .where(AdministrationRow.analysis_id == analysis_id)
+        .order_by(AdministrationRow.id)
+    )
+    return AnalysisRecord(
+        id=row.id,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        created_by=row.created_by,
+        state=_state_at(row, rev),
+        version=row.version,
+        current_revision=row.revision,
+        revision=asked,
+        revised_at=rev.created_at,
+        revised_by=rev.created_by,
+        request=json.loads(rev.request),
+        plan=None if rev.plan is None else json.loads(rev.plan),
+        problem=rev.problem,
+        files=tuple(
+            FileRecord(
+                name=source.name,
+                sha256=source.sha256,
+                size_bytes=instance.size_bytes,
+                facts=instance.facts,
+                conflicts_with=instance.conflicts_with,
+            )
+            for source, instance in files
+        ),
+        masks={mask.frame_key: mask.sha256 for mask in masks},
+        confirmation=None
+        if confirmed is None
+        else {
+            "at": confirmed.confirmed_at.isoformat(),
+            "by": confirmed.confirmed_by,
+            "clinician": confirmed.clinician,
+        },
+        administrations=tuple(
+            {
+                "id": g.id,
+                "revision": g.revision,
+                "recorded_at": g.recorded_at.isoformat(),
+                "recorded_by": g.recorded_by,
+                "given": g.given,
+            }
+            for g in given
+        ),
+    )
+
+
+def _state_at(row: AnalysisRow, revision: RevisionRow) -> State:
+    if revision.revision == row.revision:
+        return State(row.state)
+    return State.SUPERSEDED
+
+
+def revisions(session: Session, analysis_id: str) -> list[RevisionRow]:
+    """All revisions, the first first. Raises NotFound."""
+    analysis_row(session, analysis_id)
+    return list(
+        session.scalars(
+            select(RevisionRow)
+            .where(RevisionRow.analysis_id == analysis_id)
+            .order_by(RevisionRow.revision)
+        )
+    )
+
+
+def work_list(
+    session: Session,
+    *,
+    limit: int,
+    before: str | None = None,
+    state: State | None = None,
+    muscle: str | None = None,
+    patient_id: str | None = None,
+) -> tuple[ListedAnalysis, ...]:
+    """The newest analyses first, at most `limit`, older than the id `before`."""
+    query = select(AnalysisRow).order_by(AnalysisRow.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(AnalysisRow.id < before)
+    if state is not None:
+        query = query.where(AnalysisRow.state == state.value)
+    if muscle is not None:
+        query = query.where(AnalysisRow.muscle == muscle)
+    if patient_id is not None:
+        query = query.where(AnalysisRow.patient_id == patient_id)
+    return tuple(
+        ListedAnalysis(
+            id=row.id,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            state=State(row.state),
+            revision=row.revision,
+            muscle=row.muscle,
+            side=row.side,
+            product=row.product,
+            patient_id=row.patient_id,
+        )
+        for row in session.scalars(query)
+    )

@@ -1,0 +1,208 @@
+"""The rows of the database. Revisions, confirmations and the audit are written once, never changed.
+
+Migrations under `app/migrations` make the tables; a test holds the two to one shape.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+Digest = String(64)
+Identifier = String(64)
+
+
+class UtcDateTime(TypeDecorator[dt.datetime]):
+    """An aware UTC datetime; SQLite forgets the zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
+        return None if value is None else value.astimezone(dt.UTC)
+
+    def process_result_value(
+        self, value: dt.datetime | None, dialect: Dialect
+    ) -> dt.datetime | None:
+        return None if value is None else value.replace(tzinfo=dt.UTC)
+
+
+class Row(DeclarativeBase):
+    type_annotation_map = {  # noqa: RUF012 -- SQLAlchemy reads it as it stands
+        dt.datetime: UtcDateTime(),
+        dict[str, Any]: JSON(),
+    }
+
+
+class InstanceRow(Row):
+    """A stored file, once for its bytes, with the header facts found when it came in."""
+
+    __tablename__ = "instances"
+
+    sha256: Mapped[str] = mapped_column(Digest, primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    received_at: Mapped[dt.datetime]
+    received_from: Mapped[str] = mapped_column(String(200))
+    sop_instance_uid: Mapped[str | None] = mapped_column(Identifier, index=True)
+    series_instance_uid: Mapped[str | None] = mapped_column(Identifier)
+    study_instance_uid: Mapped[str | None] = mapped_column(Identifier, index=True)
+    facts: Mapped[dict[str, Any]]
+    conflicts_with: Mapped[str | None] = mapped_column(Digest)
+
+
+class AnalysisRow(Row):
+    """One study's plan in the making: its current revision and state; `version` is its ETag."""
+
+    __tablename__ = "analyses"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    created_at: Mapped[dt.datetime]
+    updated_at: Mapped[dt.datetime]
+    created_by: Mapped[str] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(String(24), index=True)
+    revision: Mapped[int]
+    version: Mapped[int] = mapped_column(Integer)
+    muscle: Mapped[str] = mapped_column(String(200))
+    side: Mapped[str] = mapped_column(String(8))
+    product: Mapped[str | None] = mapped_column(String(200))
+    patient_id: Mapped[str | None] = mapped_column(String(200), index=True)
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 -- read as it stands
+
+
+class SourceRow(Row):
+    """A file of an analysis, under the name that the sender gave it."""
+
+    __tablename__ = "analysis_files"
+
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analyses.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(ForeignKey("instances.sha256"), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+
+
+class RevisionRow(Row):
+    """One version of an analysis: what was asked, and once its job ended, what came out."""
+
+    __tablename__ = "revisions"
+
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analyses.id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    created_at: Mapped[dt.datetime]
+    created_by: Mapped[str] = mapped_column(String(200))
+    request: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(24))
+    finished_at: Mapped[dt.datetime | None]
+    plan: Mapped[str | None] = mapped_column(Text)
+    problem: Mapped[dict[str, Any] | None]
+
+
+class MaskRow(Row):
+    """The label map of one frame of a revision."""
+
+    __tablename__ = "masks"
+
+    analysis_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    frame_key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(Digest)
+
+
+class ObjectRow(Row):
+    """An object made from a revision (SEG, SR, overlay), kept so that its bytes never change."""
+
+    __tablename__ = "objects"
+
+    analysis_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(24), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(Digest)
+    made_at: Mapped[dt.datetime]
+
+
+class JobRow(Row):
+    """The work that a revision waits for; a lease says who does it and until when."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True
+    )
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analyses.id"))
+    revision: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int]
+    cancel: Mapped[bool]
+    stage: Mapped[str | None] = mapped_column(String(16))
+    owner: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[dt.datetime | None]
+    created_at: Mapped[dt.datetime]
+    started_at: Mapped[dt.datetime | None]
+    finished_at: Mapped[dt.datetime | None]
+
+    __table_args__ = (
+        Index("ix_jobs_state_id", "state", "id"),
+        Index("ix_jobs_analysis", "analysis_id", "revision"),
+    )
+
+
+class IdempotencyRow(Row):
+    """A key that a principal gave to a POST, and what came of it."""
+
+    __tablename__ = "idempotency_keys"
+
+    principal: Mapped[str] = mapped_column(String(200), primary_key=True)
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(Digest)
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analyses.id"))
+    created_at: Mapped[dt.datetime]
+
+
+class ConfirmationRow(Row):
+    """A named clinician's word for one revision."""
+
+    __tablename__ = "confirmations"
+
+    analysis_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    confirmed_at: Mapped[dt.datetime]
+    confirmed_by: Mapped[str] = mapped_column(String(200))
+    clinician: Mapped[dict[str, Any]]
+
+
+class AdministrationRow(Row):
+    """What was really given; it, not the plan, counts for the next session."""
+
+    __tablename__ = "administrations"
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True
+    )
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analyses.id"), index=True)
+    revision: Mapped[int]
+    recorded_at: Mapped[dt.datetime]
+    recorded_by: Mapped[str] = mapped_column(String(200))
+    given: Mapped[dict[str, Any]]
+
+
+class AuditRow(Row):
+    """One link of the audit: what it says, and a hash over it and the link before."""
+
+    __tablename__ = "audit"
+
+    seq: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False
+    )
+    at: Mapped[str] = mapped_column(String(40))
+    principal: Mapped[str] = mapped_column(String(200))
+    action: Mapped[str] = mapped_column(String(100))
+    subject: Mapped[str] = mapped_column(String(200), index=True)
+    detail: Mapped[str] = mapped_column(Text)
+    previous: Mapped[str] = mapped_column(Digest)
+    digest: Mapped[str] = mapped_column(Digest)

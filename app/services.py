@@ -1,0 +1,74 @@
+"""The composition root: from settings to the living parts, and back to rest.
+
+The only place that names concrete parts; tests put other ones here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.audit import ViewLog
+from app.blobs import Blobs
+from app.clinic.tables import ClinicalTables, load_tables
+from app.hub import Hub
+from app.jobs import JobRunner, Run, decode_limits
+from app.processes import WorkerPlace
+from app.settings import Settings
+from app.store import Store
+from app.worker import run_analysis, warm_up
+from imaging.limits import DecodeLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything that a request can need."""
+
+    settings: Settings
+    tables: ClinicalTables
+    limits: DecodeLimits
+    store: Store
+    blobs: Blobs
+    hub: Hub
+    views: ViewLog
+    door: WorkerPlace
+    runner: JobRunner
+
+    def start(self) -> None:
+        """Brings the tables up to date and starts to work."""
+        self.store.migrate()
+        self.views.start()
+        self.runner.start()
+
+    def close(self) -> None:
+        """Lets running jobs end, writes what waits, gives everything back."""
+        self.runner.close()
+        self.door.close()
+        self.views.close()
+        self.store.close()
+
+
+def open_services(
+    settings: Settings,
+    *,
+    run: Run = run_analysis,
+    warm: Callable[[], None] | None = warm_up,
+) -> Services:
+    """The parts for these settings, not yet started. Raises TableError for bad dose tables."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    store = Store(settings.database)
+    blobs = Blobs(settings.blob_dir, min_free_bytes=settings.min_free_disk_bytes)
+    hub = Hub()
+    return Services(
+        settings=settings,
+        tables=load_tables(settings.table_override),
+        limits=decode_limits(settings),
+        store=store,
+        blobs=blobs,
+        hub=hub,
+        views=ViewLog(store),
+        door=WorkerPlace(memory_bytes=settings.job_memory_bytes),
+        runner=JobRunner(
+            store=store, blobs=blobs, hub=hub, settings=settings, run=run, warm_up=warm
+        ),
+    )

@@ -1,0 +1,155 @@
+"""Everything a site can set, in one typed place; `docs/settings.md` is the same as a table."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Scope = Literal["read", "submit", "edit", "confirm", "admin"]
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class ApiKey(BaseModel):
+    """A key of a machine or a desk: only its SHA-256 is kept, with what it may do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    scopes: frozenset[Scope] = frozenset({"read"})
+    expires: dt.date | None = None
+
+
+class Settings(BaseSettings):
+    """A site's settings: environment variables that begin with SONODOSE_, or arguments."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SONODOSE_", frozen=True, extra="forbid", validate_default=True
+    )
+
+    data_dir: Path = Field(
+        default=Path("sonodose_data"), description="Folder of the database and the stored files."
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="SQLAlchemy URL; unset: SQLite in the data folder. "
+        "PostgreSQL: postgresql+psycopg://…",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on; outside loopback only with access control.",
+    )
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=8000, description="Port to listen on; 0 takes a free one and prints it."
+    )
+    auth: Literal["none", "keys"] = Field(
+        default="none", description="Who may ask: none (loopback only) or keys."
+    )
+    api_keys: tuple[ApiKey, ...] = Field(
+        default=(),
+        description='JSON list of {"name", "sha256", "scopes", "expires"}; '
+        "`sonodose new-key NAME` makes one.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="JSON list of origins whose pages may call this service."
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        description="Worker processes, one thread each; unset: as many as cores.",
+    )
+    job_time_limit_s: Annotated[float, Field(gt=0)] = Field(
+        default=300.0, description="A job that runs longer is stopped and failed."
+    )
+    job_memory_bytes: Annotated[int, Field(ge=1 << 30)] = Field(
+        default=6 << 30, description="Address space that one worker process may take."
+    )
+    job_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
+        default=3, description="How often a job is tried when its worker dies."
+    )
+    lease_s: Annotated[float, Field(ge=1)] = Field(
+        default=30.0, description="A job whose service is silent so long is taken over."
+    )
+    drain_s: Annotated[float, Field(ge=0)] = Field(
+        default=20.0, description="How long a stopping service lets running jobs finish."
+    )
+    max_queued_jobs: Annotated[int, Field(ge=1)] = Field(
+        default=2000, description="Above so many waiting jobs a new one is answered 429."
+    )
+    min_free_disk_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=512 << 20, description="Below so much free disk new files are answered 429."
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=2 << 30, description="Largest upload, all its files together."
+    )
+    max_file_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=1 << 30, description="Largest single file."
+    )
+    max_files: Annotated[int, Field(ge=1)] = Field(
+        default=500, description="Most files of one upload."
+    )
+    max_json_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=4 << 20, description="Largest JSON body or `request` part."
+    )
+    max_frame_pixels: Annotated[int, Field(ge=1)] = Field(
+        default=40_000_000, description="Most rows × columns of one frame."
+    )
+    max_frames: Annotated[int, Field(ge=1)] = Field(
+        default=4000, description="Most frames of one file."
+    )
+    max_decoded_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=4 << 30, description="Most bytes that one file may take when decoded."
+    )
+    on_conflict: Literal["keep_first", "refuse"] = Field(
+        default="keep_first",
+        description="Other bytes under a known SOP Instance UID: keep_first stores them beside "
+        "the first with a warning, refuse answers 409.",
+    )
+    jurisdiction: str = Field(
+        default="US", description="Whose labels hold when a request names none."
+    )
+    table_override: Path | None = Field(
+        default=None, description="Folder of a site's own reviewed dose tables."
+    )
+    uid_root: Annotated[str, Field(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$", max_length=30)] = Field(
+        default="2.25", description="DICOM UID root of the objects that this site makes."
+    )
+    study_quiet_s: Annotated[float, Field(gt=0)] = Field(
+        default=10.0, description="A study pushed over the network is whole when quiet so long."
+    )
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'sonodose.sqlite'}"
+
+    @property
+    def blob_dir(self) -> Path:
+        """The folder of the content-addressed files."""
+        return self.data_dir / "blobs"
+
+    @property
+    def on_loopback(self) -> bool:
+        """True if only this machine can reach the service."""
+        return self.host in LOOPBACK
+
+
+def settings_table() -> str:
+    """The rows of docs/settings.md: one setting a line with its default and meaning."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "as many as cores" if field.default_factory else _shown(field.default)
+        rows.append(f"| `SONODOSE_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unset"
+    if value == ():
+        return "`[]`"
+    return f"`{value}`"
