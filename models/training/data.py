@@ -1,0 +1,346 @@
+"""Samples to train on, read from a data folder into memory, and the groups that part them.
+
+A folder may hold four collections, each a subfolder with a `manifest.csv`:
+`longitudinal`, `long_axis_thigh`, `panoramic`, `transverse`; any may be missing. Every image is
+cut to its sector and resampled once to a square of `CACHE_SIZE` pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.arrays import GreyImage
+from imaging.geometry import PixelBox
+from imaging.sector import find_sector
+
+CACHE_SIZE: Final = 320
+"""Rows and columns of a cached sector crop, in pixels: more than the net sees, to zoom into."""
+
+FOLDS: Final = 5
+COLLECTIONS: Final = ("longitudinal", "long_axis_thigh", "panoramic", "transverse")
+_CONFIDENCE_WEIGHT: Final = {"high": 1.0, "medium": 0.8, "low": 0.25}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One outlined muscle of a sample."""
+
+    mask: GreyImage
+    """(CACHE_SIZE, CACHE_SIZE) uint8, 0 or 255."""
+    weight: float
+    """How much its outline is believed, 0 to 1."""
+    automatic: bool
+    """True if this is the muscle to find without a click."""
+    complete: bool
+    """True if the whole muscle lies in the picture."""
+    confidence: str
+    """`high`, `medium` or `low`, as outlined."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One image with what is known about it."""
+
+    collection: str
+    name: str
+    group: str
+    """The collection's own group with the collection's name before it: look-alikes, a person."""
+    device: str
+    view: str
+    """`long_axis` or `short_axis`."""
+    image: GreyImage
+    """(CACHE_SIZE, CACHE_SIZE) uint8."""
+    sector: PixelBox
+    """Where the crop lies in the file."""
+    path: Path
+    targets: tuple[Target, ...]
+    structures: GreyImage | None
+    """(CACHE_SIZE, CACHE_SIZE) uint8 with 0 background, 1 nerve, 2 vessel; None: not labelled."""
+    aponeurosis: GreyImage | None
+    """(CACHE_SIZE, CACHE_SIZE) uint8, 0 or 255; None: not labelled."""
+    observers_thickness_px: tuple[float, ...] = ()
+    """Belly thickness in pixels of the file that the study's observers measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """What is held out of a training: one of five folds by group, collections, devices."""
+
+    fold: int | None = None
+    collections: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+
+    def holds(self, sample: Sample, folds: Mapping[str, int]) -> bool:
+        """True if the sample is held out, so not trained on."""
+        return (
+            sample.collection in self.collections
+            or sample.device in self.devices
+            or (self.fold is not None and folds.get(sample.group) == self.fold)
+        )
+
+
+def load_samples(folder: Path) -> list[Sample]:
+    """All samples of the collections under `folder`, in the manifests' order."""
+    readers: dict[str, Callable[[Path], Iterable[Sample]]] = {
+        "longitudinal": _longitudinal,
+        "long_axis_thigh": _long_axis_thigh,
+        "panoramic": _panoramic,
+        "transverse": _transverse,
+    }
+    samples: list[Sample] = []
+    for name, reader in readers.items():
+        if (folder / name / "manifest.csv").exists():
+            samples.extend(reader(folder / name))
+    if not samples:
+        raise FileNotFoundError(f"no collection with a manifest.csv under {folder}")
+    return samples
+
+
+def folds_by_group(samples: Sequence[Sample], *, seed: int = 0) -> dict[str, int]:
+    """Group → fold 0 to 4, dealt out within each collection and device from a seed."""
+    strata: dict[tuple[str, str], list[str]] = {}
+    for sample in samples:
+        groups = strata.setdefault((sample.collection, sample.device), [])
+        if sample.group not in groups:
+            groups.append(sample.group)
+    dealt: dict[str, int] = {}
+    for number, key in enumerate(sorted(strata)):
+        groups = sorted(strata[key])
+        random.Random(f"{seed} {number}").shuffle(groups)  # noqa: S311 - a split, not a secret
+        # A device that is one single group goes to the last fold: held out once, by itself.
+        first = FOLDS - 1 if len(groups) == 1 else 0
+        for place, group in enumerate(groups):
+            dealt.setdefault(group, (first + place) % FOLDS)
+    return dealt
+
+
+def read_grey(path: Path) -> GreyImage:
+    """(rows, columns) uint8 of an image file; FileNotFoundError if it cannot be read."""
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise FileNotFoundError(f"not a readable image: {path}")
+    return np.asarray(image, np.uint8)
+
+
+def to_square(image: GreyImage, sector: PixelBox, size: int = CACHE_SIZE) -> GreyImage:
+    """(size, size) uint8: the sector of an image, resampled."""
+    cut = np.ascontiguousarray(image[sector.slices])
+    shrinks = cut.shape[0] > size or cut.shape[1] > size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(cut, (size, size), interpolation=method), np.uint8)
+
+
+def _mask_to_square(mask: NDArray[Any], sector: PixelBox) -> GreyImage:
+    grey = np.where(mask > 0, 255, 0).astype(np.uint8)
+    return np.where(to_square(grey, sector) > 127, 255, 0).astype(np.uint8)
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "manifest.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _sector(row: Mapping[str, str]) -> PixelBox:
+    width, height = int(row["width"]), int(row["height"])
+    column0, row0 = int(row.get("sector_x") or 0), int(row.get("sector_y") or 0)
+    return PixelBox(
+        column0=column0,
+        row0=row0,
+        column1=min(width, column0 + int(row.get("sector_width") or width)),
+        row1=min(height, row0 + int(row.get("sector_height") or height)),
+    )
+
+
+def _longitudinal(folder: Path) -> Iterable[Sample]:
+    for row in _rows(folder):
+        name, sector = row["id"], _sector(row)
+        path = folder / "images" / f"{name}.png"
+        belly = read_grey(folder / "bellies" / f"{name}.png")
+        lines = read_grey(folder / "aponeuroses" / f"{name}.png")
+        targets = [
+            Target(
+                mask=_mask_to_square(belly, sector),
+                weight=1.0,
+                automatic=True,
+                complete=True,
+                confidence="high",
+            )
+        ]
+        second = second_belly(lines)
+        if second is not None:
+            targets.append(
+                Target(
+                    mask=_mask_to_square(second, sector),
+                    weight=0.7,
+                    automatic=False,
+                    complete=True,
+                    confidence="medium",
+                )
+            )
+        yield Sample(
+            collection="longitudinal",
+            name=name,
+            group=f"longitudinal/{row['group']}",
+            device=row["device"],
+            view="long_axis",
+            image=to_square(read_grey(path), sector),
+            sector=sector,
+            path=path,
+            targets=tuple(targets),
+            structures=None,
+            aponeurosis=_mask_to_square(lines, sector),
+        )
+
+
+def second_belly(lines: GreyImage) -> GreyImage | None:
+    """(rows, columns) uint8 0/255: the belly between the second and third aponeurosis from the top.
+
+    None where there are not three long lines over the same columns.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((lines > 0).astype(np.uint8))
+    long_ones = [
+        index for index in range(1, count) if stats[index, cv2.CC_STAT_WIDTH] > 0.12 * lines.shape[1]
+    ]
+    # Pieces of one line are joined: those that overlap in rows' order but not in columns.
+    lines_found: list[NDArray[np.int64]] = []
+    for index in sorted(long_ones, key=lambda one: float(np.nonzero(labels == one)[0].mean())):
+        lines_found.append(np.asarray(labels == index).astype(np.int64))
+    if len(lines_found) < 3:
+        return None
+    second, third = lines_found[1], lines_found[2]
+    columns = np.flatnonzero(second.any(0) & third.any(0))
+    first_columns = np.flatnonzero(lines_found[0].any(0))
+    if columns.size < 0.8 * first_columns.size or columns.size < 20:
+        return None
+    rows = lines.shape[0]
+    # The lower edge of the line above, the upper edge of the line below.
+    above = rows - 1 - np.argmax(second[::-1], axis=0)
+    below = np.argmax(third, axis=0)
+    if np.any(below[columns] <= above[columns]):
+        return None
+    mask = np.zeros_like(lines)
+    for column in columns:
+        mask[above[column] + 1 : below[column], column] = 255
+    return mask
+
+
+def _long_axis_thigh(folder: Path) -> Iterable[Sample]:
+    for row in _rows(folder):
+        name, sector = row["id"], _sector(row)
+        path = folder / "images" / f"{name}.png"
+        observers = tuple(
+            float(row[f"thickness_px_observer{number}"])
+            for number in (1, 2, 3)
+            if row.get(f"thickness_px_observer{number}")
+        )
+        yield Sample(
+            collection="long_axis_thigh",
+            name=name,
+            group=f"long_axis_thigh/{row['group']}",
+            device="GE Logiq E9",
+            view="long_axis",
+            image=to_square(read_grey(path), sector),
+            sector=sector,
+            path=path,
+            targets=(
+                Target(
+                    mask=_mask_to_square(read_grey(folder / "bellies" / f"{name}.png"), sector),
+                    weight=_CONFIDENCE_WEIGHT[row["confidence"]],
+                    automatic=True,
+                    complete=True,
+                    confidence=row["confidence"],
+                ),
+            ),
+            structures=None,
+            aponeurosis=None,
+            observers_thickness_px=observers,
+        )
+
+
+def _polygons(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    entries = json.loads((folder / "muscles.json").read_text())
+    return {name: list(entry["muscles"]) for name, entry in entries.items()}
+
+
+def _outlined(muscles: list[dict[str, Any]], shape: tuple[int, int], sector: PixelBox) -> (
+    tuple[Target, ...]
+):
+    masks = []
+    for muscle in muscles:
+        mask = np.zeros(shape, np.uint8)
+        cv2.fillPoly(mask, [np.round(np.asarray(muscle["polygon"])).astype(np.int32)], 255)
+        masks.append(_mask_to_square(mask, sector))
+    # The automatic answer: the largest whole muscle, else the largest one outlined.
+    def rank(index: int) -> tuple[bool, int]:
+        return bool(muscles[index]["complete"]), int(np.count_nonzero(masks[index]))
+
+    trusted = [index for index in range(len(muscles)) if muscles[index]["confidence"] != "low"]
+    automatic = max(trusted, key=rank, default=-1)
+    return tuple(
+        Target(
+            mask=mask,
+            weight=_CONFIDENCE_WEIGHT[muscle["confidence"]],
+            automatic=index == automatic,
+            complete=bool(muscle["complete"]),
+            confidence=muscle["confidence"],
+        )
+        for index, (mask, muscle) in enumerate(zip(masks, muscles, strict=True))
+        if np.count_nonzero(mask) > 150
+    )
+
+
+def _panoramic(folder: Path) -> Iterable[Sample]:
+    polygons = _polygons(folder)
+    for row in _rows(folder):
+        name = row["id"]
+        path = folder / "images" / f"{name}.png"
+        image = read_grey(path)
+        sector = find_sector(image)
+        yield Sample(
+            collection="panoramic",
+            name=name,
+            group=f"panoramic/{row['group']}",
+            device="GE ML6-15",
+            view="short_axis",
+            image=to_square(image, sector),
+            sector=sector,
+            path=path,
+            targets=_outlined(polygons[name], (image.shape[0], image.shape[1]), sector),
+            structures=None,
+            aponeurosis=None,
+        )
+
+
+def _transverse(folder: Path) -> Iterable[Sample]:
+    polygons = _polygons(folder)
+    for row in _rows(folder):
+        name, sector = row["id"], _sector(row)
+        path = folder / "images" / f"{name}.png"
+        image = read_grey(path)
+        labels = read_grey(folder / "structures" / f"{name}.png")
+        nerve = _mask_to_square(labels == 1, sector)
+        vessel = _mask_to_square(labels == 2, sector)
+        structures = np.where(vessel > 0, 2, np.where(nerve > 0, 1, 0)).astype(np.uint8)
+        yield Sample(
+            collection="transverse",
+            name=name,
+            group=f"transverse/{row['group']}",
+            device="Mindray TE7",
+            view="short_axis",
+            image=to_square(image, sector),
+            sector=sector,
+            path=path,
+            targets=_outlined(polygons[name], (image.shape[0], image.shape[1]), sector),
+            structures=structures,
+            aponeurosis=None,
+        )
