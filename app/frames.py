@@ -33,11 +33,16 @@ class UsedFrame:
     frame: Frame
     scale: Scale
     quality: FrameQuality
-    skin_row: int
+    region: PixelBox
     segmentation: Segmentation | None
     outline: tuple[ImagePoint, ...] | None
     muscle: BoolMask
     section: CrossSection | None
+
+    @property
+    def skin_row(self) -> int:
+        """The row taken for the skin: the top of the B-mode part (a stand-off lies above it)."""
+        return self.region.row0
 
 
 def frame_offsets(clips: Sequence[Clip]) -> list[int]:
@@ -121,7 +126,7 @@ def look_at(
         frame=frame,
         scale=scale,
         quality=quality,
-        skin_row=region.row0,
+        region=region,
         segmentation=segmentation,
         outline=outline,
         muscle=muscle,
@@ -169,5 +174,6 @@ def measured(frame: UsedFrame) -> UsedFrame:
         frame.scale.used,
         skin_row=frame.skin_row,
         outline=frame.outline,
+        region=frame.region,
     )
     return replace(frame, section=section)
