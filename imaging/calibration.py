@@ -45,8 +45,8 @@ class Calibration:
             if not math.isfinite(value) or not SMALLEST_MM_PER_PX <= value <= LARGEST_MM_PER_PX:
                 raise CalibrationRefused(
                     f"{value} mm per pixel is not the scale of an ultrasound image.",
-                    remedy="Check the unit: give millimetres per pixel, usually 0.03 to 0.5, or two "
-                    "points of the depth ruler and the distance between them in millimetres.",
+                    remedy="Check the unit: give millimetres per pixel, usually 0.03 to 0.5, or "
+                    "two points of the depth ruler and the distance between them in millimetres.",
                 )
 
     @property
@@ -61,6 +61,14 @@ class Calibration:
     def area_mm2(self, area_px: float) -> float:
         """Square millimetres of an area in square pixels."""
         return area_px * self.row_mm_per_px * self.column_mm_per_px
+
+    def height_mm(self, rows_px: float) -> float:
+        """Millimetres of a vertical extent in rows."""
+        return rows_px * self.row_mm_per_px
+
+    def width_mm(self, columns_px: float) -> float:
+        """Millimetres of a horizontal extent in columns."""
+        return columns_px * self.column_mm_per_px
 
     def to_tissue(self, point: ImagePoint) -> TissuePoint:
         """The point in millimetres from the image's top-left corner."""

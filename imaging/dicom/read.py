@@ -1,0 +1,289 @@
+"""DICOM ultrasound to grey frames, a frame at a time.
+
+Whatever the syntax and colour model, a frame comes out as 8-bit grey: colour by its luma
+(Rec. 601), palettes through their tables, MONOCHROME1 turned over, more than 8 bits through the
+window that the header gives or over the range that its bits span. 8-bit grey stays as stored.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_file_meta_info, read_preamble
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MPEGTransferSyntaxes,
+)
+
+from imaging.arrays import GreyImage
+from imaging.dicom.header import check_ultrasound, identity_of, number_of_frames, text_of
+from imaging.dicom.regions import read_scale
+from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax
+from imaging.frame import Clip, FileFacts, Frame, FrameSource
+from imaging.limits import MEBIBYTE, DecodeLimits
+
+DAMAGED = "Export the image again from the scanner or PACS; this copy is damaged or cut off."
+
+
+def looks_like_dicom(head: bytes) -> bool:
+    """True for the first 132 bytes or more of a DICOM file, with or without its preamble."""
+    if head[128:132] == b"DICM":
+        return True
+    return head[:4] in (b"\x02\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")
+
+
+def read_header(path: Path, name: str, limits: DecodeLimits) -> FileDataset:
+    """The header of an ultrasound image, its pixels left in the file.
+
+    Raises UnreadableFile for bytes that are no DICOM image, NotUltrasound for another SOP class,
+    TooLarge for sizes over the limits, UnsupportedSyntax for a syntax that nobody here decodes.
+    """
+    try:
+        _check_inflated(path, name, limits)
+        with _tolerant():
+            ds = dcmread(path, stop_before_pixels=True, force=True)
+            list(ds.iterall())  # what is read lazily fails here, not later
+    except ImagingError:
+        raise
+    except Exception as error:
+        raise UnreadableFile(f"{name} is no readable DICOM file: {error}", remedy=DAMAGED) from None
+    if not ds:
+        raise UnreadableFile(f"{name} is no DICOM file.", remedy=DAMAGED)
+    check_ultrasound(ds, name)
+    _check_size(ds, path, name, limits)
+    return ds
+
+
+def facts_of_dicom(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
+    """What the header says, with the same refusals as `read_header`."""
+    ds = read_header(path, name, limits)
+    return FileFacts(
+        file=name,
+        media="dicom",
+        rows=int(ds.Rows),
+        columns=int(ds.Columns),
+        frame_count=number_of_frames(ds),
+        identity=identity_of(ds),
+        transfer_syntax_uid=str(_syntax(ds)),
+        has_calibration=read_scale(ds).calibration is not None,
+    )
+
+
+def read_dicom(
+    path: Path, *, name: str, frames: Sequence[int] | None, limits: DecodeLimits
+) -> Clip:
+    """The clip of a DICOM file, the 0-based `frames` of it decoded (None: all).
+
+    Raises what `read_header` raises, and UnreadableFile for pixels that cannot be decoded.
+    """
+    ds = read_header(path, name, limits)
+    count = number_of_frames(ds)
+    wanted = list(range(count)) if frames is None else _known(frames, count, name)
+    scale = read_scale(ds, wanted)
+    uid = text_of(ds, "SOPInstanceUID")
+    times = _times_s(ds, count)
+    grey = iter_grey(path, ds, wanted, name=name)
+    return Clip(
+        file=name,
+        frames=tuple(
+            Frame(
+                pixels=pixels,
+                source=FrameSource(file=name, frame=index, sop_instance_uid=uid),
+                time_s=times[index],
+            )
+            for index, pixels in zip(wanted, grey, strict=True)
+        ),
+        frame_count=count,
+        rows=int(ds.Rows),
+        columns=int(ds.Columns),
+        calibration=scale.calibration,
+        calibration_problem=scale.problem,
+        region=scale.region,
+        identity=identity_of(ds),
+        media="dicom",
+    )
+
+
+def iter_grey(path: Path, ds: Dataset, frames: Sequence[int], *, name: str) -> Iterator[GreyImage]:
+    """The grey frames (rows, columns) uint8 asked for, decoded one at a time, in rising order."""
+    decoded = iter_pixels(_source(path, ds), indices=frames)
+    try:
+        for _ in frames:
+            with _tolerant():
+                grey = to_grey(next(decoded), ds)
+            yield grey
+    except ImagingError:
+        raise
+    except NotImplementedError as error:
+        raise UnsupportedSyntax(
+            f"{name} is encoded in a way that is not decoded here: {error}",
+            remedy="Send it uncompressed, as JPEG or as JPEG 2000.",
+        ) from None
+    except Exception as error:
+        raise UnreadableFile(
+            f"The pixels of {name} cannot be decoded: {error}", remedy=DAMAGED
+        ) from None
+
+
+def _source(path: Path, ds: Dataset) -> Path | Dataset:
+    """The file itself, so that pixels are read a frame at a time; a deflated one as a whole."""
+    return dcmread(path) if _syntax(ds) == DeflatedExplicitVRLittleEndian else path
+
+
+def to_grey(raw: NDArray[Any], ds: Dataset) -> GreyImage:
+    """Decoded samples (rows, columns[, 3]) as grey (rows, columns) uint8, by the header."""
+    photometric = (text_of(ds, "PhotometricInterpretation") or "").upper()
+    if photometric == "PALETTE COLOR":
+        # PS3.3 C.7.6.3.1.5: entries of 16 bits fill 16 bits.
+        colour = apply_color_lut(raw, ds)
+        if colour.dtype != np.uint8:
+            colour = (colour >> 8).astype(np.uint8)
+        return _luma(colour)
+    if raw.ndim == 3:
+        if raw.shape[2] < 3:
+            raise UnsupportedSyntax(
+                f"{raw.shape[2]} samples a pixel are neither grey nor colour.",
+                remedy="Export the image as grey or RGB.",
+            )
+        return _luma(_to_8_bits(raw[..., :3], ds))
+    grey = _to_8_bits(raw, ds)
+    return np.subtract(255, grey, dtype=np.uint8) if photometric == "MONOCHROME1" else grey
+
+
+def _luma(colour: NDArray[np.uint8]) -> GreyImage:
+    grey: GreyImage = cv2.cvtColor(np.ascontiguousarray(colour), cv2.COLOR_RGB2GRAY).astype(
+        np.uint8, copy=False
+    )
+    return grey
+
+
+def _to_8_bits(raw: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
+    bits = int(ds.get("BitsStored") or 8)
+    signed = int(ds.get("PixelRepresentation") or 0) == 1
+    if bits <= 8 and not signed:
+        spread = raw if bits == 8 else raw.astype(np.uint16) * 255 // (2**bits - 1)
+        return spread.astype(np.uint8)
+    values = apply_modality_lut(raw, ds).astype(np.float64)
+    low, high = _window(ds) or _span(bits, signed=signed, ds=ds)
+    scaled = np.clip((values - low) / (high - low), 0.0, 1.0) * 255.0
+    return np.rint(scaled).astype(np.uint8)
+
+
+def _window(ds: Dataset) -> tuple[float, float] | None:
+    """Lowest and highest value of the first linear window (PS3.3 C.11.2.1.2.1), if there is one."""
+    centre, width = text_of(ds, "WindowCenter"), text_of(ds, "WindowWidth")
+    if centre is None or width is None or float(width) <= 1:
+        return None
+    middle, half = float(centre) - 0.5, (float(width) - 1.0) / 2.0
+    return middle - half, middle + half
+
+
+def _span(bits: int, *, signed: bool, ds: Dataset) -> tuple[float, float]:
+    """What the stored bits can hold, through the rescale slope and intercept."""
+    lowest, highest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    slope = float(text_of(ds, "RescaleSlope") or 1.0)
+    intercept = float(text_of(ds, "RescaleIntercept") or 0.0)
+    ends = sorted((lowest * slope + intercept, highest * slope + intercept))
+    return ends[0], ends[1]
+
+
+def _known(frames: Sequence[int], count: int, name: str) -> list[int]:
+    wanted = sorted(set(frames))
+    if wanted and (wanted[0] < 0 or wanted[-1] >= count):
+        raise UnreadableFile(
+            f"{name} has {count} frames (0 to {count - 1}); {wanted[-1]} is not one of them.",
+            remedy="Frames are counted from 0; choose one that the file has.",
+        )
+    return wanted
+
+
+def _times_s(ds: Dataset, count: int) -> list[float | None]:
+    """Seconds from the first frame: Frame Time Vector (0018,1065), else Frame Time (0018,1063)."""
+    vector = ds.get("FrameTimeVector")
+    if vector is not None and not isinstance(vector, str) and len(vector) == count:
+        return [float(t) / 1000.0 for t in np.cumsum([float(v) for v in vector])]
+    step = text_of(ds, "FrameTime")
+    if step is None:
+        return [None] * count
+    return [index * float(step) / 1000.0 for index in range(count)]
+
+
+def _syntax(ds: Dataset) -> str:
+    meta = getattr(ds, "file_meta", None)
+    return str(getattr(meta, "TransferSyntaxUID", None) or ImplicitVRLittleEndian)
+
+
+def _check_size(ds: Dataset, path: Path, name: str, limits: DecodeLimits) -> None:
+    try:
+        rows, columns, frames = int(ds.Rows), int(ds.Columns), number_of_frames(ds)
+        samples = int(ds.get("SamplesPerPixel") or 1)
+        allocated = int(ds.get("BitsAllocated") or 8)
+    except (AttributeError, TypeError, ValueError):
+        raise UnreadableFile(
+            f"{name} has no image: its size is missing or no number.",
+            remedy="Send the images of the study, not its reports.",
+        ) from None
+    if samples not in (1, 3) or allocated not in (1, 8, 16, 32):
+        raise UnsupportedSyntax(
+            f"{name} has {samples} samples of {allocated} bits a pixel.",
+            remedy="Export the image as 8-bit grey or RGB.",
+        )
+    if _syntax(ds) in MPEGTransferSyntaxes:
+        raise UnsupportedSyntax(
+            f"{name} holds an encapsulated video.",
+            remedy="Export the clip as a multi-frame image, or send it as MP4.",
+        )
+    encoded = path.stat().st_size
+    limits.check_size(
+        name,
+        rows=rows,
+        columns=columns,
+        frames=frames,
+        bytes_per_pixel=samples * max(1, allocated // 8),
+        encoded_bytes=encoded,
+    )
+
+
+def _check_inflated(path: Path, name: str, limits: DecodeLimits) -> None:
+    """Raises TooLarge for a deflated data set that swells beyond the limits, without keeping it."""
+    with path.open("rb") as file:
+        if read_preamble(file, force=True) is None:
+            return
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    with path.open("rb") as file:
+        file.seek(132)
+        _skip_meta(file)
+        inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while block := inflater.unconsumed_tail or file.read(65_536):
+            total += len(inflater.decompress(block, MEBIBYTE))
+            if total > limits.max_decoded_bytes:
+                raise TooLarge(
+                    f"{name} inflates to more than {limits.max_decoded_bytes // MEBIBYTE} MiB.",
+                    remedy="Send fewer frames, in another transfer syntax.",
+                )
+
+
+def _skip_meta(file: BinaryIO) -> None:
+    """Moves past the file meta group by its length (0002,0000)."""
+    head = file.read(12)
+    if len(head) == 12 and head[:4] == b"\x02\x00\x00\x00":
+        file.seek(int.from_bytes(head[8:12], "little"), 1)
+
+
+def _tolerant() -> warnings.catch_warnings[None]:
+    """Silences pydicom's warnings about foreign headers: what matters is checked by name here."""
+    return warnings.catch_warnings(action="ignore")

@@ -1,0 +1,122 @@
+"""Plain pictures (PNG, JPEG, TIFF, BMP) to grey frames: no patient, no scale of their own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from imaging.arrays import GreyImage
+from imaging.errors import UnreadableFile
+from imaging.frame import Clip, FileFacts, Frame, FrameSource
+from imaging.limits import DecodeLimits
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+NO_SCALE = "A plain picture carries no scale."
+
+
+def facts_of_plain(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
+    """What the picture's header says; raises UnreadableFile and TooLarge as `read_plain` does."""
+    with _open(path, name, limits) as image:
+        return FileFacts(
+            file=name,
+            media="plain",
+            rows=image.height,
+            columns=image.width,
+            frame_count=_frames(image),
+            identity=None,
+            transfer_syntax_uid=None,
+            has_calibration=False,
+        )
+
+
+def read_plain(
+    path: Path, *, name: str, frames: Sequence[int] | None, limits: DecodeLimits
+) -> Clip:
+    """The clip of a plain picture, each page of a TIFF a frame.
+
+    Raises UnreadableFile for other formats and damaged files, TooLarge over the limits.
+    """
+    with _open(path, name, limits) as image:
+        count = _frames(image)
+        wanted = sorted(set(range(count) if frames is None else frames))
+        if wanted and not 0 <= wanted[0] <= wanted[-1] < count:
+            raise UnreadableFile(
+                f"{name} has {count} frames (0 to {count - 1}); {wanted[-1]} is not one of them.",
+                remedy="Frames are counted from 0; choose one that the file has.",
+            )
+        pages = tuple(
+            Frame(pixels=_page(image, index, name), source=FrameSource(file=name, frame=index))
+            for index in wanted
+        )
+        rows, columns = image.height, image.width
+    return Clip(
+        file=name,
+        frames=pages,
+        frame_count=count,
+        rows=rows,
+        columns=columns,
+        calibration=None,
+        calibration_problem=NO_SCALE,
+        region=None,
+        identity=None,
+        media="plain",
+    )
+
+
+def _open(path: Path, name: str, limits: DecodeLimits) -> Image.Image:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            image = Image.open(path, formats=FORMATS)
+            frames = _frames(image)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise UnreadableFile(
+            f"{name} is no picture that can be read: {error}",
+            remedy="Send DICOM, PNG, JPEG, TIFF or BMP.",
+        ) from None
+    except Image.DecompressionBombError:
+        raise UnreadableFile(
+            f"{name} claims more pixels than any ultrasound picture has.",
+            remedy="Send the picture in its original size.",
+        ) from None
+    limits.check_size(
+        name,
+        rows=image.height,
+        columns=image.width,
+        frames=frames,
+        bytes_per_pixel=len(image.getbands()),
+        encoded_bytes=path.stat().st_size,
+    )
+    return image
+
+
+def _frames(image: Image.Image) -> int:
+    return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+
+
+def _page(image: Image.Image, index: int, name: str) -> GreyImage:
+    try:
+        image.seek(index)
+        image.load()
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise UnreadableFile(
+            f"{name} is cut off or damaged: {error}", remedy="Export the picture again."
+        ) from None
+    return _grey(image)
+
+
+def _grey(image: Image.Image) -> GreyImage:
+    """8-bit grey by luma; deeper grey over the range of its type; what is transparent is black."""
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+        deep = np.asarray(image).astype(np.int64)
+        return (np.clip(deep, 0, 65_535) // 257).astype(np.uint8)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        ground = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    colour = np.asarray(image.convert("RGB"))
+    grey: GreyImage = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+    return grey

@@ -1,0 +1,51 @@
+"""The one front door: a file of any kind to a `Clip`, by its content, never by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from imaging.dicom.read import facts_of_dicom, looks_like_dicom, read_dicom
+from imaging.errors import UnreadableFile
+from imaging.frame import Clip, FileFacts
+from imaging.limits import DecodeLimits
+from imaging.plain import facts_of_plain, read_plain
+
+__all__ = ["DecodeLimits", "peek", "read_clip"]
+
+HEAD_BYTES = 132
+PLAIN_MAGICS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"BM")
+
+
+def read_clip(
+    path: Path, *, name: str, frames: Sequence[int] | None = None, limits: DecodeLimits
+) -> Clip:
+    """The clip in a file, the 0-based `frames` of it decoded, one at a time (None: all).
+
+    `name` is what the sender calls the file; messages use it. Sizes are checked before anything
+    is decoded. Raises UnreadableFile, UnsupportedSyntax, NotUltrasound or TooLarge.
+    """
+    if _is_dicom(path, name, limits):
+        return read_dicom(path, name=name, frames=frames, limits=limits)
+    return read_plain(path, name=name, frames=frames, limits=limits)
+
+
+def peek(path: Path, *, name: str, limits: DecodeLimits) -> FileFacts:
+    """What the header says, no pixel decoded; raises what `read_clip` would raise for it."""
+    if _is_dicom(path, name, limits):
+        return facts_of_dicom(path, name, limits)
+    return facts_of_plain(path, name, limits)
+
+
+def _is_dicom(path: Path, name: str, limits: DecodeLimits) -> bool:
+    limits.check_file(name, path.stat().st_size)
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if looks_like_dicom(head):
+        return True
+    if head.startswith(PLAIN_MAGICS):
+        return False
+    raise UnreadableFile(
+        f"{name} is neither DICOM nor a picture that is known here.",
+        remedy="Send DICOM ultrasound, or PNG, JPEG, TIFF or BMP.",
+    )
