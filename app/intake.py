@@ -1,4 +1,4 @@
-"""Files at the door: names made harmless, headers looked at, nothing decoded, nothing stored yet."""
+"""Files at the door: names made harmless, headers looked at, nothing decoded or stored yet."""
 
 from __future__ import annotations
 

@@ -85,22 +85,6 @@ def waiting(session: Session) -> int:
     return session.scalar(select(func.count()).where(JobRow.state == "queued")) or 0
 
 
-def queue_position(session: Session, analysis_id: str, revision: int) -> int | None:
-    """How many jobs are before this one, itself included; None if it does not wait."""
-    job_id = session.scalar(
-        select(JobRow.id).where(
-            JobRow.analysis_id == analysis_id,
-            JobRow.revision == revision,
-            JobRow.state == "queued",
-        )
-    )
-    if job_id is None:
-        return None
-    return session.scalar(
-        select(func.count()).where(JobRow.state == "queued", JobRow.id <= job_id)
-    )
-
-
 class JobRunner:
     """The threads that take jobs, and the worker processes that do them."""
 
@@ -142,6 +126,11 @@ class JobRunner:
     def ready(self) -> bool:
         """True once a worker is warm and as long as jobs are taken."""
         return self._warm.is_set() and not self._stopping
+
+    @property
+    def stopping(self) -> bool:
+        """True once the service is on its way to its end."""
+        return self._stopping
 
     @property
     def running(self) -> int:

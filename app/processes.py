@@ -55,9 +55,7 @@ class WorkerPlace:
         with self._lock:
             self._living_pool()
 
-    def run(
-        self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
+    def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """The future of `work` in the worker. Raises WorkerDied when none can be started."""
         with self._lock:
             self._stage.value = -1
@@ -141,10 +139,8 @@ def tell_stage(stage: Stage) -> None:
         _stage_told.value = STAGES.index(stage)
 
 
-def _become_worker(
-    stage: c_int, memory_bytes: int, warm_up: Callable[[], None] | None
-) -> None:
-    global _stage_told  # noqa: PLW0603 -- a process is the job's, and so is this
+def _become_worker(stage: c_int, memory_bytes: int, warm_up: Callable[[], None] | None) -> None:
+    global _stage_told
     _stage_told = stage
     # Ctrl-C in a terminal reaches the whole group: the service decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.analysis import State
@@ -19,6 +19,7 @@ from app.rows import (
     AnalysisRow,
     ConfirmationRow,
     InstanceRow,
+    JobRow,
     MaskRow,
     RevisionRow,
     SourceRow,
@@ -57,6 +58,8 @@ class AnalysisRecord:
     masks: dict[str, str]
     confirmation: dict[str, Any] | None
     administrations: tuple[dict[str, Any], ...]
+    stage: str | None
+    queue_position: int | None
 
     @property
     def is_current(self) -> bool:
@@ -120,6 +123,7 @@ def load(session: Session, analysis_id: str, revision: int | None = None) -> Ana
         select(MaskRow).where(MaskRow.analysis_id == analysis_id, MaskRow.revision == asked)
     )
     confirmed = session.get(ConfirmationRow, (analysis_id, asked))
+    stage, position = _job(session, row, asked)
     given = session.scalars(
         select(AdministrationRow)
         .where(AdministrationRow.analysis_id == analysis_id)
@@ -167,7 +171,22 @@ def load(session: Session, analysis_id: str, revision: int | None = None) -> Ana
             }
             for g in given
         ),
+        stage=stage,
+        queue_position=position,
     )
+
+
+def _job(session: Session, row: AnalysisRow, revision: int) -> tuple[str | None, int | None]:
+    """(stage, place in the queue) of a revision whose job waits or runs."""
+    if row.state not in (State.QUEUED, State.RUNNING) or revision != row.revision:
+        return None, None
+    job = session.scalar(
+        select(JobRow).where(JobRow.analysis_id == row.id, JobRow.revision == revision)
+    )
+    if job is None or job.state != "queued":
+        return (None if job is None else job.stage), None
+    before = select(func.count()).where(JobRow.state == "queued", JobRow.id <= job.id)
+    return None, session.scalar(before)
 
 
 def _state_at(row: AnalysisRow, revision: RevisionRow) -> State:

@@ -176,14 +176,14 @@ def obstacles(record: AnalysisRecord) -> list[str]:
     ):
         found.append("The scale is nominal, so no size in it is a measurement.")
     found += [
-        caution["text"] for caution in plan.get("cautions", []) if caution.get("blocks_confirmation")
+        caution["text"]
+        for caution in plan.get("cautions", [])
+        if caution.get("blocks_confirmation")
     ]
     return list(dict.fromkeys(found))
 
 
-def administer(
-    store: Store, analysis_id: str, *, given: dict[str, Any], principal: str
-) -> None:
+def administer(store: Store, analysis_id: str, *, given: dict[str, Any], principal: str) -> None:
     """Records what was really given under a confirmed plan. Raises NotFound, StateConflict."""
     at = dt.datetime.now(dt.UTC)
     with store.write() as session:

@@ -62,9 +62,7 @@ def submit(
         session.flush()
         for position, (file, digest) in enumerate(zip(files, digests, strict=True)):
             session.add(
-                SourceRow(
-                    analysis_id=analysis_id, position=position, sha256=digest, name=file.name
-                )
+                SourceRow(analysis_id=analysis_id, position=position, sha256=digest, name=file.name)
             )
         jobs.enqueue(session, analysis_id, 1, at)
         if idempotency_key is not None:

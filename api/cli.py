@@ -1,0 +1,186 @@
+"""The command line. Every command imports what it needs when it runs: workers start from here too,
+and must not load the web for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 0 done, 1 refused or failed, 2 not understood."""
+    arguments = _parser().parse_args(argv)
+    command: Command = arguments.command
+    from app.clinic.errors import ClinicError
+    from app.errors import AppError
+    from imaging.errors import ImagingError
+
+    try:
+        return command(arguments)
+    except (AppError, ClinicError, ImagingError) as refused:
+        print(f"sonodose: {refused.message}\n  {refused.remedy}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sonodose",
+        description="Ultrasound-guided botulinum toxin planning: research and decision support.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the service and its viewer")
+    serve.add_argument("--host", help="address to listen on (SONODOSE_HOST)")
+    serve.add_argument("--port", type=int, help="port, 0 takes a free one (SONODOSE_PORT)")
+    serve.add_argument("--data-dir", type=Path, help="folder of everything stored")
+    serve.add_argument("--workers", type=int, help="worker processes (default: cores)")
+    serve.set_defaults(command=_serve)
+
+    plan = commands.add_parser("plan", help="plan from local files, without a service")
+    plan.add_argument("inputs", nargs="+", type=Path, metavar="FILE")
+    plan.add_argument("--request", required=True, help="the request: JSON, or @file.json")
+    plan.add_argument("--out", type=Path, help="folder for plan.json, overlay.png, seg.dcm, sr.dcm")
+    plan.set_defaults(command=_plan)
+
+    segment = commands.add_parser("segment", help="masks of local files, without a plan")
+    segment.add_argument("inputs", nargs="+", type=Path, metavar="INPUT")
+    segment.add_argument("--out", required=True, type=Path, metavar="DIR")
+    segment.add_argument("--prompts", type=Path, metavar="FILE", help="clicks and boxes by file")
+    segment.set_defaults(command=_segment)
+
+    for name, meaning in (
+        ("train", "train a network"),
+        ("evaluate", "measure a network on held-out images"),
+        ("export", "write a network for serving"),
+    ):
+        training = commands.add_parser(name, help=meaning, add_help=False)
+        training.add_argument("rest", nargs=argparse.REMAINDER)
+        training.set_defaults(command=_training, name=name)
+
+    tables = commands.add_parser("check-tables", help="check the dose tables, or a site's own")
+    tables.add_argument("folder", nargs="?", type=Path)
+    tables.set_defaults(command=_check_tables)
+
+    doctor = commands.add_parser("doctor", help="is everything here that the service needs?")
+    doctor.set_defaults(command=_doctor)
+
+    audit = commands.add_parser("audit", help="the audit of who did what")
+    audits = audit.add_subparsers(required=True, metavar="WHAT")
+    verify = audits.add_parser("verify", help="check that no entry was changed or removed")
+    verify.set_defaults(command=_audit_verify)
+
+    key = commands.add_parser("new-key", help="make an API key; only its hash is for the settings")
+    key.add_argument("name")
+    key.add_argument("--scopes", default="read,submit", help="of read,submit,edit,confirm,admin")
+    key.add_argument("--expires", help="last day, YYYY-MM-DD")
+    key.set_defaults(command=_new_key)
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from api.serve import serve
+    from app.settings import Settings
+
+    given = {
+        name: value
+        for name in ("host", "port", "data_dir", "workers")
+        if (value := getattr(arguments, name)) is not None
+    }
+    return serve(Settings(**given))
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from api.local import plan_files
+
+    text = arguments.request
+    if text.startswith("@"):
+        text = Path(text[1:]).read_text("utf-8")
+    return plan_files(arguments.inputs, text, arguments.out)
+
+
+def _segment(arguments: argparse.Namespace) -> int:
+    from models.segment_files import segment_files
+
+    return segment_files(arguments.inputs, out=arguments.out, prompts=arguments.prompts)
+
+
+def _training(arguments: argparse.Namespace) -> int:
+    from importlib import import_module
+
+    try:
+        module = import_module(f"models.training.{arguments.name}")
+    except ImportError as missing:
+        print(
+            f"sonodose: {arguments.name} needs PyTorch and its companions ({missing.name}).\n"
+            "  Install them with: pip install 'sonodose[train]'",
+            file=sys.stderr,
+        )
+        return 1
+    run: Callable[[list[str]], int | None] = module.main
+    return run(arguments.rest) or 0
+
+
+def _check_tables(arguments: argparse.Namespace) -> int:
+    from app.clinic.tables import load_tables
+
+    tables = load_tables(arguments.folder)
+    print(
+        f"The tables hold: version {tables.version}, {len(tables.dose_rows)} dose rows, "
+        f"{len(tables.caps)} caps, {len(tables.muscles)} muscles, sha256 {tables.sha256}"
+    )
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from api.doctor import examine
+    from app.settings import Settings
+
+    return examine(Settings())
+
+
+def _audit_verify(_: argparse.Namespace) -> int:
+    from app import audit
+    from app.settings import Settings
+    from app.store import Store
+
+    store = Store(Settings().database)
+    store.migrate()
+    with store.read() as session:
+        count, fault = audit.verify(session)
+    store.close()
+    if fault is None:
+        print(f"The audit holds: {count} entries, none changed, none missing.")
+        return 0
+    print(f"The audit does not hold at entry {fault.seq}: {fault.reason}.", file=sys.stderr)
+    return 1
+
+
+def _new_key(arguments: argparse.Namespace) -> int:
+    import hashlib
+    import secrets
+
+    from app.settings import ApiKey
+
+    token = secrets.token_urlsafe(32)
+    entry: dict[str, Any] = {
+        "name": arguments.name,
+        "sha256": hashlib.sha256(token.encode()).hexdigest(),
+        "scopes": arguments.scopes.split(","),
+    }
+    if arguments.expires:
+        entry["expires"] = arguments.expires
+    ApiKey.model_validate(entry)
+    print(f"The key, shown once:   {token}")
+    print(f"For SONODOSE_API_KEYS: {json.dumps([entry])}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

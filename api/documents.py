@@ -1,0 +1,110 @@
+"""Records of the store as the documents that REST gives."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from api import problems
+from app.analysis import State
+from app.records import AnalysisRecord, FileRecord, ListedAnalysis
+from app.rows import RevisionRow
+from app.services import Services
+
+BASE = "/api/v1/analyses"
+SHOWN = ("explanation", "overlay.png", "overlay.svg", "mask.png", "seg.dcm", "sr.dcm", "objects")
+
+
+def analysis_document(parts: Services, record: AnalysisRecord) -> dict[str, Any]:
+    """The whole of an analysis at one revision."""
+    home = f"{BASE}/{record.id}"
+    return {
+        "id": record.id,
+        "state": record.state.value,
+        "revision": record.revision,
+        "current_revision": record.current_revision,
+        "etag": record.etag,
+        "created_at": record.created_at.isoformat(),
+        "created_by": record.created_by,
+        "updated_at": record.updated_at.isoformat(),
+        "revised_at": record.revised_at.isoformat(),
+        "revised_by": record.revised_by,
+        "request": record.request,
+        "files": [_file(number, file) for number, file in enumerate(record.files)],
+        "progress": progress(parts, record),
+        "plan": record.plan,
+        "problem": None if record.problem is None else problems.of_record(record.problem),
+        "confirmation": record.confirmation,
+        "administrations": list(record.administrations),
+        "stale": stale(parts, record),
+        "links": {
+            "self": home,
+            "revisions": f"{home}/revisions",
+            "events": f"{home}/events",
+            **({} if record.plan is None else {name: f"{home}/{name}" for name in SHOWN}),
+        },
+    }
+
+
+def progress(parts: Services, record: AnalysisRecord) -> dict[str, Any] | None:
+    """How far a waiting or running analysis is; None for one that is finished."""
+    if record.state is State.RUNNING:
+        stage = parts.runner.stage(record.id) or record.stage
+        return {"stage": None if stage is None else str(stage)}
+    if record.state is State.QUEUED and record.queue_position is not None:
+        return {
+            "queue_position": record.queue_position,
+            "estimated_s": parts.runner.wait_estimate_s(record.queue_position),
+        }
+    return None
+
+
+def stale(parts: Services, record: AnalysisRecord) -> list[str]:
+    """What of a draft was made with older tables than those in force."""
+    if record.plan is None or record.state is not State.DRAFT:
+        return []
+    made_with = record.plan.get("provenance", {}).get("tables", {}).get("sha256")
+    return [] if made_with in (None, parts.tables.sha256) else ["tables"]
+
+
+def _file(number: int, file: FileRecord) -> dict[str, Any]:
+    return {
+        "number": number,
+        "name": file.name,
+        "sha256": file.sha256,
+        "size_bytes": file.size_bytes,
+        **{key: file.facts[key] for key in ("media", "rows", "columns", "frame_count")},
+        "warning": None
+        if file.conflicts_with is None
+        else "Another file with the same SOP Instance UID was stored first; this analysis is of "
+        "the file named here.",
+    }
+
+
+def listed_document(listed: ListedAnalysis) -> dict[str, Any]:
+    """A line of the work list."""
+    return {
+        "id": listed.id,
+        "created_at": listed.created_at.isoformat(),
+        "updated_at": listed.updated_at.isoformat(),
+        "state": listed.state.value,
+        "revision": listed.revision,
+        "muscle": listed.muscle,
+        "side": listed.side,
+        "product": listed.product,
+        "patient_id": listed.patient_id,
+    }
+
+
+def revision_document(row: RevisionRow, current: AnalysisRecord) -> dict[str, Any]:
+    """A line of the history."""
+    is_current = row.revision == current.revision
+    return {
+        "revision": row.revision,
+        "state": current.state.value if is_current else State.SUPERSEDED.value,
+        "created_at": row.created_at.isoformat(),
+        "created_by": row.created_by,
+        "finished_at": None if row.finished_at is None else row.finished_at.isoformat(),
+        "request": json.loads(row.request),
+        "href": f"{BASE}/{row.analysis_id}?revision={row.revision}",
+    }

@@ -1,0 +1,130 @@
+"""What holds for every request: an id, security headers, a size limit, the metrics, the audit."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import problems
+from api.metrics import Metrics
+from app.audit import AuditEntry
+from app.services import Services
+from imaging.errors import TooLarge
+
+API_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+"""For answers: an overlay SVG opened by itself shows its styles and runs nothing."""
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+}
+API_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/problems/")
+
+log = logging.getLogger("sonodose.access")
+
+
+class Edge:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, *, services: Services, metrics: Metrics) -> None:
+        self._app, self._services, self._metrics = app, services, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        state = scope.setdefault("state", {})
+        state["request_id"] = secrets.token_hex(8)
+        is_api = scope["path"].startswith(API_PATHS)
+        status = 500
+        started = False
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status, started
+            if message["type"] == "http.response.start":
+                started, status = True, message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers["X-Request-Id"] = state["request_id"]
+                headers["Content-Security-Policy"] = API_POLICY if is_api else PAGE_POLICY
+                headers.setdefault("Cache-Control", "private, no-cache")
+            await send(message)
+
+        try:
+            await self._app(scope, self._counted(scope, receive), send_marked)
+        except Exception:
+            if started:
+                raise
+            # The trace goes to the log under the request's id, never to the client.
+            log.exception("request %s failed", state["request_id"])
+            body = problems.document(
+                "internal",
+                "The service failed on this request; it is not your fault.",
+                "Try once more; if it fails again, tell whoever runs the service the request id.",
+            )
+            answer = problems.respond(body, Request(scope))
+            await answer(scope, receive, send_marked)
+        finally:
+            self._record(scope, state, status, time.perf_counter() - began)
+
+    def _counted(self, scope: Scope, receive: Receive) -> Receive:
+        """`receive` that refuses a JSON body over its limit; uploads are counted on their own."""
+        headers = dict(scope["headers"])
+        if headers.get(b"content-type", b"").startswith(b"multipart/form-data"):
+            return receive
+        most, size = self._services.settings.max_json_bytes, 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > most:
+                raise TooLarge(
+                    f"The body is larger than the {most} bytes that are allowed.",
+                    remedy="Send less at once.",
+                )
+            return message
+
+        return counted
+
+    def _record(self, scope: Scope, state: dict[str, Any], status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", None) or "(none)"
+        method = scope["method"] if scope["method"] in METHODS else "(other)"
+        self._metrics.request(method, route, status, seconds)
+        if "problem" in state:
+            self._metrics.problem(route, state["problem"])
+        if not scope["path"].startswith("/api/"):
+            return
+        principal = state.get("principal")
+        subject = state.get("subject") or scope.get("path_params", {}).get("analysis_id", "")
+        self._services.views.note(
+            AuditEntry(
+                principal="(unknown)" if principal is None else principal.name,
+                action=f"{method} {route}"[:100],
+                subject=str(subject)[:200],
+                detail={
+                    "status": status,
+                    "request_id": state["request_id"],
+                    **({"problem": state["problem"]} if "problem" in state else {}),
+                },
+            )
+        )
+
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

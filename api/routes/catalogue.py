@@ -1,0 +1,108 @@
+"""What the service knows: muscles, products, tables, models; and a dose without an image."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.encoders import jsonable_encoder
+
+import models
+from api import problems, schemas
+from api.deps import Parts, Reader
+from api.responses import refusals
+from app.clinic.plan import check_request, what_if
+from app.request_inputs import clinical_inputs
+
+router = APIRouter(prefix="/api/v1", tags=["catalogue"])
+problem_router = APIRouter(tags=["catalogue"])
+
+WEIGHTS = Path(models.__file__).parent / "weights"
+
+
+def _plain(value: Any) -> Any:
+    return jsonable_encoder(dataclasses.asdict(value))
+
+
+@router.get("/muscles", responses=refusals())
+def get_muscles(parts: Parts, principal: Reader) -> dict[str, Any]:
+    """Every muscle and group that can be asked for, with codes, references and hazards."""
+    return {
+        "muscles": [
+            {
+                **_plain(muscle),
+                "endplate_zones": [_plain(zone) for zone in parts.tables.zones_of(muscle.name)],
+                "groups": list(parts.tables.groups_with(muscle.name)),
+            }
+            for muscle in parts.tables.muscles.values()
+        ],
+        "groups": [_plain(group) for group in parts.tables.groups.values()],
+    }
+
+
+@router.get("/products", responses=refusals())
+def get_products(parts: Parts, principal: Reader) -> dict[str, Any]:
+    """Every product with the indications that its label has, where and for whom."""
+    return {
+        "products": [
+            {
+                **_plain(product),
+                "indications": [
+                    _plain(row) for row in parts.tables.indications if row.product == product.name
+                ],
+            }
+            for product in parts.tables.products.values()
+        ]
+    }
+
+
+@router.get("/tables", responses=refusals())
+def get_tables(parts: Parts, principal: Reader) -> dict[str, Any]:
+    """The dose rows, caps and equations in force, with version, hash and every source."""
+    tables = parts.tables
+    return {
+        "version": tables.version,
+        "read_on": tables.read_on,
+        "sha256": tables.sha256,
+        "override": None if tables.override is None else _plain(tables.override),
+        "dose_rows": [_plain(row) for row in tables.dose_rows],
+        "caps": [_plain(cap) for cap in tables.caps],
+        "equations": [_plain(equation) for equation in tables.equations],
+        "cautions": [_plain(rule) for rule in tables.cautions.values()],
+        "sources": [_plain(source) for source in tables.sources.values()],
+    }
+
+
+@router.get("/models", responses=refusals())
+def get_models(principal: Reader) -> dict[str, Any]:
+    """The networks with their cards: what they were trained on and how well they do."""
+    return {
+        "models": [
+            {"name": card.stem, "card": json.loads(card.read_text("utf-8"))}
+            for card in sorted(WEIGHTS.glob("*.json"))
+        ]
+    }
+
+
+@router.post("/what-if", responses=refusals("unknown_muscle", "table_error", "too_large"))
+def post_what_if(body: schemas.WhatIf, parts: Parts, principal: Reader) -> dict[str, Any]:
+    """The dose that these clinical inputs and this volume lead to, without an image."""
+    inputs = clinical_inputs(body.request)
+    check_request(inputs, parts.tables)
+    return dict(what_if(inputs, body.volume, parts.tables))
+
+
+@problem_router.get("/problems/{code}", responses=refusals("not_found"))
+def get_problem(code: str) -> dict[str, Any]:
+    """What a problem's `type` means."""
+    kind = problems.KINDS.get(code)
+    if kind is None:
+        raise problems.EdgeProblem(
+            "not_found",
+            "There is no problem of this name.",
+            remedy=f"There are: {', '.join(sorted(problems.KINDS))}.",
+        )
+    return {"code": code, "status": kind.status, "title": kind.title}

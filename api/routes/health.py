@@ -1,0 +1,65 @@
+"""Is the service alive, can it work, what did it count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from sqlalchemy import func, select
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from api.deps import Parts
+from api.problems import EdgeProblem
+from api.responses import refusals
+from app import jobs
+from app.rows import AnalysisRow
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Alive: this process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses=refusals("not_ready"))
+def readyz(parts: Parts) -> dict[str, Any]:
+    """Ready: the database answers, there is space, and a worker is warm."""
+    parts.blobs.check_space()
+    with parts.store.read() as session:
+        waiting = jobs.waiting(session)
+    if not parts.runner.ready:
+        raise EdgeProblem(
+            "not_ready",
+            "No worker is warm yet, or the service is stopping.",
+            remedy="Ask again in a few seconds.",
+            headers={"Retry-After": "2"},
+        )
+    return {
+        "status": "ready",
+        "waiting": waiting,
+        "running": parts.runner.running,
+        "tables": {"version": parts.tables.version, "sha256": parts.tables.sha256},
+    }
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(request: Request, parts: Parts) -> Response:
+    """Counters and gauges for Prometheus; nothing of a patient is in them."""
+    with parts.store.read() as session:
+        states = session.execute(
+            select(AnalysisRow.state, func.count()).group_by(AnalysisRow.state)
+        ).all()
+        waiting = jobs.waiting(session)
+    gauges = [
+        ("sonodose_jobs_waiting", "Jobs that wait for a worker.", float(waiting)),
+        ("sonodose_jobs_running", "Jobs that run in this process.", float(parts.runner.running)),
+        *[
+            (f"sonodose_analyses_{state}", f"Analyses that are {state}.", float(count))
+            for state, count in states
+        ],
+    ]
+    text = request.app.state.metrics.text(gauges)
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

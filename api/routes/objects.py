@@ -1,0 +1,203 @@
+"""What is seen and taken away: pictures, masks, DICOM objects, the stored files, the derivation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from api.deps import Parts, Reader
+from api.documents import BASE
+from api.responses import refusals
+from api.routes.analyses import OLD, AnalysisId
+from app import objects, records, reporting
+from app.errors import NoObject, NotFound
+from app.records import AnalysisRecord
+from app.services import Services
+
+router = APIRouter(prefix="/api/v1/analyses/{analysis_id}", tags=["objects"])
+
+FrameKey = Annotated[
+    str | None,
+    Query(pattern="^[0-9]{1,6}$", description="The frame's key; default: the first used one."),
+]
+Number = Annotated[int, Path(ge=0, le=1_000_000)]
+DICOM = {200: {"content": {"application/dicom": {}}, "description": "The DICOM object"}}
+PNG = {200: {"content": {"image/png": {}}, "description": "The picture"}}
+SVG = {200: {"content": {"image/svg+xml": {}}, "description": "The picture"}}
+REFUSED = refusals("not_found", "no_object")
+
+
+def _load(parts: Services, analysis_id: str, revision: int | None) -> AnalysisRecord:
+    with parts.store.read() as session:
+        return records.load(session, analysis_id, revision)
+
+
+def _object(
+    request: Request,
+    parts: Services,
+    analysis_id: str,
+    revision: int | None,
+    name: str,
+    frame: str | None = None,
+) -> Response:
+    record = _load(parts, analysis_id, revision)
+    tag = f'{record.etag[:-1]}-{name}-{frame or ""}"'
+    headers = {"ETag": tag}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    kind = objects.KINDS[name]
+    body = objects.obtain(
+        record, kind, frame, store=parts.store, blobs=parts.blobs, door=parts.door
+    )
+    if kind.media_type == "application/dicom":
+        headers["Content-Disposition"] = f'attachment; filename="{record.id[:12]}-{name}"'
+    return Response(body, media_type=kind.media_type, headers=headers)
+
+
+@router.get("/overlay.png", response_class=Response, responses={**PNG, **REFUSED})
+def get_overlay_png(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    frame: FrameKey = None,
+    revision: OLD = None,
+) -> Response:
+    """The frame with contour, numbered sites, a millimetre scale and its warnings."""
+    return _object(request, parts, analysis_id, revision, "overlay.png", frame)
+
+
+@router.get("/overlay.svg", response_class=Response, responses={**SVG, **REFUSED})
+def get_overlay_svg(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    frame: FrameKey = None,
+    revision: OLD = None,
+) -> Response:
+    """The same drawing as vectors in image pixels, without the frame below it."""
+    return _object(request, parts, analysis_id, revision, "overlay.svg", frame)
+
+
+@router.get("/mask.png", response_class=Response, responses={**PNG, **REFUSED})
+def get_mask(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    frame: FrameKey = None,
+    revision: OLD = None,
+) -> Response:
+    """The frame's label map: 0 nothing, 1 muscle, 2 nerve, 3 vessel."""
+    return _object(request, parts, analysis_id, revision, "mask.png", frame)
+
+
+@router.get("/seg.dcm", response_class=Response, responses={**DICOM, **REFUSED})
+def get_seg(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    revision: OLD = None,
+) -> Response:
+    """The muscle as a DICOM Segmentation of the source images."""
+    return _object(request, parts, analysis_id, revision, "seg.dcm")
+
+
+@router.get("/sr.dcm", response_class=Response, responses={**DICOM, **REFUSED})
+def get_sr(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    revision: OLD = None,
+) -> Response:
+    """Measurements, dose and sites as a DICOM Structured Report (TID 1500)."""
+    return _object(request, parts, analysis_id, revision, "sr.dcm")
+
+
+@router.get("/frames/{number}.png", response_class=Response, responses={**PNG, **REFUSED})
+def get_frame(analysis_id: AnalysisId, number: Number, parts: Parts, principal: Reader) -> Response:
+    """A frame as the network sees it; frames are counted over all files, from 0."""
+    record = _load(parts, analysis_id, None)
+    held = sum(file.facts["frame_count"] for file in record.files)
+    if number >= held:
+        raise NotFound(
+            f"There is no frame {number}: the analysis has {held}.",
+            remedy=f"Frames are counted from 0 to {held - 1} over all files.",
+        )
+    stored = objects.stored_analysis(record, parts.blobs, without_plan=True)
+    body = parts.door.result(
+        parts.door.run(reporting.frame_png, stored, number), within_s=objects.OBJECT_S
+    )
+    # A stored file never changes, and neither does its frame.
+    headers = {"Cache-Control": "private, max-age=86400, immutable"}
+    return Response(body, media_type="image/png", headers=headers)
+
+
+@router.get(
+    "/files/{number}",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "The file as it came"},
+        **refusals("not_found"),
+    },
+)
+def get_file(analysis_id: AnalysisId, number: Number, parts: Parts, principal: Reader) -> Response:
+    """A stored file, byte for byte as it was sent."""
+    record = _load(parts, analysis_id, None)
+    if number >= len(record.files):
+        raise NotFound(
+            f"There is no file {number}: the analysis has {len(record.files)}.",
+            remedy="Files are counted from 0 in the order in which they were sent.",
+        )
+    file = record.files[number]
+    is_dicom = file.facts["media"] == "dicom"
+    return FileResponse(
+        parts.blobs.path(file.sha256),
+        media_type="application/dicom" if is_dicom else "application/octet-stream",
+        filename=file.name,
+        headers={"ETag": f'"{file.sha256}"'},
+    )
+
+
+@router.get("/objects", responses=refusals("not_found"))
+def get_objects(analysis_id: AnalysisId, parts: Parts, principal: Reader) -> dict[str, Any]:
+    """The objects that this analysis has or can have, with their addresses."""
+    record = _load(parts, analysis_id, None)
+    home = f"{BASE}/{record.id}"
+    made = [] if record.plan is None else list(objects.KINDS.values())
+    return {
+        "objects": [
+            {"name": kind.name, "media_type": kind.media_type, "href": f"{home}/{kind.name}"}
+            for kind in made
+        ],
+        "files": [
+            {"name": file.name, "sha256": file.sha256, "href": f"{home}/files/{number}"}
+            for number, file in enumerate(record.files)
+        ],
+    }
+
+
+@router.get("/explanation", responses=REFUSED)
+async def get_explanation(
+    analysis_id: AnalysisId, parts: Parts, principal: Reader, revision: OLD = None
+) -> dict[str, Any]:
+    """Where every number of the plan comes from: equations, inputs and sources."""
+    record = await run_in_threadpool(_load, parts, analysis_id, revision)
+    if record.plan is None:
+        raise NoObject(
+            "There is no plan to explain yet.",
+            remedy="Wait until the analysis is finished; /events tells when.",
+        )
+    wanted = ("derivation", "explanation", "volume", "dose", "cautions", "provenance")
+    return {
+        "analysis": f"{BASE}/{record.id}",
+        "revision": record.revision,
+        **{key: record.plan[key] for key in wanted if key in record.plan},
+    }

@@ -1,0 +1,202 @@
+"""The bodies that REST takes and gives, for checking and for the OpenAPI document."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.analysis import Stage, State
+from app.request import AnalysisRequest, Positive, Short
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class Problem(BaseModel):
+    """RFC 9457: what was wrong (`detail`) and the way out (`remedy`)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["/problems/unknown_muscle"])
+    title: str = Field(examples=["Unknown muscle"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["'bicep' is not a muscle that is known here."])
+    code: str = Field(examples=["unknown_muscle"])
+    remedy: str = Field(examples=["Did you mean biceps_brachii? GET /api/v1/muscles lists all."])
+    instance: str | None = Field(default=None, examples=["/api/v1/analyses"])
+    request_id: str | None = None
+    errors: list[dict[str, Any]] | None = None
+
+
+class FileDocument(BaseModel):
+    """A stored file of an analysis."""
+
+    number: int
+    name: str
+    sha256: str
+    size_bytes: int
+    media: str
+    rows: int
+    columns: int
+    frame_count: int
+    warning: str | None = None
+
+
+class Progress(BaseModel):
+    """How far a waiting or running analysis is."""
+
+    stage: Stage | None = None
+    queue_position: int | None = None
+    estimated_s: float | None = None
+
+
+class AnalysisDocument(BaseModel):
+    """An analysis at one revision; `plan` is the same for the same request, images and tables."""
+
+    id: str
+    state: State
+    revision: int
+    current_revision: int
+    etag: str
+    created_at: dt.datetime
+    created_by: str
+    updated_at: dt.datetime
+    revised_at: dt.datetime
+    revised_by: str
+    request: dict[str, Any]
+    files: list[FileDocument]
+    progress: Progress | None
+    plan: dict[str, Any] | None
+    problem: dict[str, Any] | None
+    confirmation: dict[str, Any] | None
+    administrations: list[dict[str, Any]]
+    stale: list[str]
+    links: dict[str, str]
+
+
+class ListedDocument(BaseModel):
+    """One line of the work list."""
+
+    id: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+    state: State
+    revision: int
+    muscle: str
+    side: str
+    product: str | None
+    patient_id: str | None
+
+
+class WorkList(BaseModel):
+    """One page; `next` is the address of the following one."""
+
+    analyses: list[ListedDocument]
+    next: str | None
+
+
+class RevisionDocument(BaseModel):
+    """One line of an analysis's history."""
+
+    revision: int
+    state: State
+    created_at: dt.datetime
+    created_by: str
+    finished_at: dt.datetime | None
+    request: dict[str, Any]
+    href: str
+
+
+class Clinician(_Body):
+    """The person who takes responsibility, as named in the record."""
+
+    name: Short
+    role: Short | None = None
+    id: Short | None = None
+
+
+class Confirmation(_Body):
+    """A clinician's word for exactly the revision that was looked at."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "revision": 2,
+                    "clinician": {"name": "Dr. Ada Example", "role": "physician"},
+                    "statement": "I have checked muscle, side, product, Units and sites.",
+                }
+            ]
+        },
+        frozen=True,
+        extra="forbid",
+    )
+
+    revision: Annotated[int, Field(ge=1)]
+    clinician: Clinician
+    statement: Short | None = None
+
+
+class GivenSite(_Body):
+    """What went into one site."""
+
+    number: Annotated[int, Field(ge=1, le=50)]
+    units: Positive
+    ml: Positive | None = None
+    depth_mm: Positive | None = None
+
+
+class Administration(_Body):
+    """What was really given; it, not the plan, counts for the next session."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "product": "XEOMIN",
+                    "given_on": "2026-03-02",
+                    "sites": [{"number": 1, "units": 40, "ml": 0.8}],
+                    "lot": "A123",
+                    "expiry": "2027-06-30",
+                    "wastage_units": 10,
+                    "guidance": "ultrasound",
+                }
+            ]
+        },
+        frozen=True,
+        extra="forbid",
+    )
+
+    product: Short
+    given_on: dt.date
+    sites: Annotated[tuple[GivenSite, ...], Field(min_length=1, max_length=50)]
+    lot: Short | None = None
+    expiry: dt.date | None = None
+    wastage_units: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    guidance: Short | None = None
+    given_by: Short | None = None
+    note: Short | None = None
+
+
+class MeasuredVolume(_Body):
+    """A volume that was measured before, with its interval where one is known."""
+
+    volume_ml: Positive
+    interval_ml: tuple[Positive, Positive] | None = None
+    method: Short = "given"
+
+
+class WhatIf(_Body):
+    """Clinical inputs and a measured volume: a dose without an image."""
+
+    request: AnalysisRequest
+    volume: MeasuredVolume | None = None
+
+
+class SessionRequest(_Body):
+    """Analyses that are to be treated in one session, under joint caps."""
+
+    analyses: Annotated[tuple[Short, ...], Field(min_length=1, max_length=40)]

@@ -1,0 +1,77 @@
+"""The service as a process: a socket, an address to print, an orderly end."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import uvicorn
+
+from api.main import create_app
+from app.services import open_services
+from app.settings import Settings
+
+
+def serve(settings: Settings) -> int:
+    """The exit code after the service ended: 1 if it may not start like this."""
+    if settings.auth == "none" and not settings.on_loopback:
+        print(
+            f"sonodose: {settings.host} can be reached from other machines, and access control is "
+            "off.\n  Set SONODOSE_AUTH=keys with SONODOSE_API_KEYS (`sonodose new-key NAME` makes "
+            "one), or listen on 127.0.0.1.",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        listening = _listen(settings.host, settings.port)
+    except OSError as taken:
+        print(
+            f"sonodose: cannot listen on {settings.host}:{settings.port}: {taken.strerror}.\n"
+            "  Another program may use the port: --port 0 takes a free one.",
+            file=sys.stderr,
+        )
+        return 1
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    app = create_app(open_services(settings))
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # Nobody's slow connection keeps a stopping service alive.
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=15,
+        h11_max_incomplete_event_size=64 * 1024,
+        http="h11",
+        ws="none",
+    )
+    server = _Announcing(config, f"http://{shown}:{port}")
+    server.run(sockets=[listening])
+    return 0
+
+
+class _Announcing(uvicorn.Server):
+    """A server that says where it is once it answers."""
+
+    def __init__(self, config: uvicorn.Config, address: str) -> None:
+        super().__init__(config)
+        self._address = address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(f"sonodose serves at {self._address}", flush=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(512)
+    except OSError:
+        listening.close()
+        raise
+    return listening

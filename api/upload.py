@@ -1,0 +1,183 @@
+"""A multipart upload, part by part to the disk: sizes are counted as the bytes come in.
+
+Nothing is held in memory but the `request` part, nothing is decoded, and a body over a limit is
+refused at the byte that goes over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from api.problems import EdgeProblem
+from app.blobs import Blobs, Incoming
+from app.intake import Upload, harmless_name
+from app.settings import Settings
+from imaging.errors import TooLarge
+
+MAX_PART_HEADER_BYTES = 8192
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Received:
+    """The parts of an upload; leaving its context forgets every file that was not kept."""
+
+    request_json: bytes | None = None
+    uploads: list[Upload] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for upload in self.uploads:
+            upload.incoming.discard()
+
+
+async def receive(
+    request: Request, received: Received, *, blobs: Blobs, settings: Settings
+) -> None:
+    """Fills `received` from the request's body.
+
+    Raises TooLarge, DiskFull, and EdgeProblem: unsupported_media_type or bad_request.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary or len(boundary) > 200:
+        raise EdgeProblem(
+            "unsupported_media_type",
+            "A study is sent as multipart/form-data.",
+            remedy="Send a part `request` with the JSON and the images as parts `files`: "
+            "curl -F 'request={…}' -F files=@image.dcm …",
+        )
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > settings.max_body_bytes:
+        raise _too_large("The upload", settings.max_body_bytes)
+    reader = _PartReader(received, blobs, settings)
+    parser = MultipartParser(boundary, reader.callbacks())
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > settings.max_body_bytes:
+                raise _too_large("The upload", settings.max_body_bytes)
+            parser.write(chunk)
+        parser.finalize()
+    except MultipartParseError as error:
+        raise _broken(str(error)) from None
+    if not reader.ended:
+        raise _broken("it ends in the middle of a part")
+
+
+class _PartReader:
+    """The parser's callbacks: which part this is, and where its bytes go."""
+
+    def __init__(self, received: Received, blobs: Blobs, settings: Settings) -> None:
+        self._received, self._blobs, self._settings = received, blobs, settings
+        self._header_name = self._header_value = b""
+        self._header_bytes = 0
+        self._disposition = b""
+        self._text: bytearray | None = None
+        self._file: Incoming | None = None
+        self._file_name = ""
+        self.ended = False
+
+    def callbacks(self) -> dict[str, Callable[..., None]]:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._add_name,
+            "on_header_value": self._add_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._open,
+            "on_part_data": self._data,
+            "on_part_end": self._close,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        self._disposition, self._header_bytes = b"", 0
+        self._text = self._file = None
+
+    def _add_name(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
+        self._header_name += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
+        self._header_value += data[start:end]
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > MAX_PART_HEADER_BYTES:
+            raise _broken("a part's header is too long")
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _open(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name == "request" and self._received.request_json is None:
+            self._text = bytearray()
+        elif name == "files":
+            position = len(self._received.uploads) + 1
+            if position > self._settings.max_files:
+                raise TooLarge(
+                    f"More than {self._settings.max_files} files came in one upload.",
+                    remedy="Send the study as multi-frame clips, or in parts.",
+                )
+            sent = options.get(b"filename", b"").decode("utf-8", "replace")
+            self._file_name = harmless_name(sent, position)
+            self._file = self._blobs.incoming()
+            self._received.uploads.append(Upload(name=self._file_name, incoming=self._file))
+        else:
+            raise EdgeProblem(
+                "bad_request",
+                f"The upload has a part named {name[:50]!r}, once or twice too often.",
+                remedy="Send one part `request` with the JSON, and the images as parts `files`.",
+            )
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            if self._file.size_bytes + end - start > self._settings.max_file_bytes:
+                raise _too_large(self._file_name, self._settings.max_file_bytes)
+            self._file.write(data[start:end])
+        elif self._text is not None:
+            if len(self._text) + end - start > self._settings.max_json_bytes:
+                raise _too_large("The part `request`", self._settings.max_json_bytes)
+            self._text += data[start:end]
+
+    def _close(self) -> None:
+        if self._text is not None:
+            self._received.request_json = bytes(self._text)
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+def _too_large(what: str, most: int) -> TooLarge:
+    return TooLarge(
+        f"{what} is larger than the {most / MEBIBYTE:.0f} MiB that are allowed.",
+        remedy="Send fewer frames, or a compressed transfer syntax.",
+    )
+
+
+def _broken(why: str) -> EdgeProblem:
+    return EdgeProblem(
+        "bad_request",
+        f"The multipart body is broken: {why}.",
+        remedy="Send the upload again; if it fails again, check the program that sends it.",
+    )

@@ -1,0 +1,137 @@
+"""Objects of an analysis (pictures, SEG, SR): made when first asked for, then kept as they are.
+
+They are drawn and written in the process at the door, since they decode the source image again.
+What was sent once is sent again byte for byte: an object's bytes never change within one state
+of a revision.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy.exc import IntegrityError
+
+from app import reporting
+from app.analysis import State
+from app.blobs import Blobs
+from app.errors import NoObject
+from app.processes import WorkerPlace
+from app.records import AnalysisRecord
+from app.reporting import StoredAnalysis
+from app.rows import ObjectRow
+from app.store import Store
+from app.worker import SourceFile
+
+OBJECT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectKind:
+    """An object that can be asked for: its file name, media type and who makes it."""
+
+    name: str
+    media_type: str
+    of_frame: bool
+    make: Callable[..., bytes]
+
+
+KINDS: Mapping[str, ObjectKind] = {
+    kind.name: kind
+    for kind in (
+        ObjectKind(
+            name="overlay.png",
+            media_type="image/png",
+            of_frame=True,
+            make=reporting.overlay_png,
+        ),
+        ObjectKind(
+            name="overlay.svg",
+            media_type="image/svg+xml",
+            of_frame=True,
+            make=reporting.overlay_svg,
+        ),
+        ObjectKind(name="mask.png", media_type="image/png", of_frame=True, make=reporting.mask_png),
+        ObjectKind(
+            name="seg.dcm", media_type="application/dicom", of_frame=False, make=reporting.seg
+        ),
+        ObjectKind(
+            name="sr.dcm", media_type="application/dicom", of_frame=False, make=reporting.sr
+        ),
+    )
+}
+
+
+def stored_analysis(
+    record: AnalysisRecord, blobs: Blobs, *, without_plan: bool = False
+) -> StoredAnalysis:
+    """What an object is made of. Raises NoObject while there is no plan, where one is needed."""
+    if record.plan is None and not without_plan:
+        raise NoObject(
+            f"There is nothing to draw yet: the analysis is "
+            f"{record.state.value.replace('_', ' ')}.",
+            remedy="Wait until the analysis is finished; /events tells when.",
+        )
+    verifier = None
+    if record.confirmation is not None:
+        verifier = record.confirmation["clinician"].get("name")
+    return StoredAnalysis(
+        analysis_id=record.id,
+        revision=record.revision,
+        created_at=record.revised_at,
+        state=record.state,
+        plan=record.plan or {},
+        masks={key: blobs.read(digest) for key, digest in record.masks.items()},
+        sources=tuple(
+            SourceFile(path=str(blobs.path(file.sha256)), name=file.name) for file in record.files
+        ),
+        verifier=verifier,
+    )
+
+
+def obtain(
+    record: AnalysisRecord,
+    kind: ObjectKind,
+    frame: str | None,
+    *,
+    store: Store,
+    blobs: Blobs,
+    door: WorkerPlace,
+) -> bytes:
+    """The object's bytes, the same each time.
+
+    Raises NoObject where it cannot be made, and whatever decoding the source raises.
+    """
+    name = kind.name if frame is None else f"{kind.name}#{frame}"
+    key = (record.id, record.revision, _state_of(record).value, name)
+    with store.read() as session:
+        known = session.get(ObjectRow, key)
+    if known is not None:
+        return blobs.read(known.sha256)
+    stored = stored_analysis(record, blobs)
+    more = {"frame": frame} if kind.of_frame and frame is not None else {}
+    made = door.result(door.run(kind.make, stored, **more), within_s=OBJECT_S)
+    digest = blobs.put(made)
+    try:
+        with store.write() as session:
+            session.add(
+                ObjectRow(
+                    analysis_id=key[0],
+                    revision=key[1],
+                    state=key[2],
+                    kind=key[3],
+                    sha256=digest,
+                    made_at=dt.datetime.now(dt.UTC),
+                )
+            )
+    except IntegrityError:
+        # Another request was first: its object is the one that stays.
+        with store.read() as session:
+            return blobs.read(session.get_one(ObjectRow, key).sha256)
+    return made
+
+
+def _state_of(record: AnalysisRecord) -> State:
+    """The state that an object is kept under: confirmed, or not."""
+    return State.CONFIRMED if record.confirmation is not None else record.state

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import records
+from app.intake import Upload, examine
+from app.jobs import Run
+from app.records import AnalysisRecord
+from app.request import AnalysisRequest
+from app.services import Services, open_services
+from app.settings import Settings
+from app.submission import submit
+from tests.app import studies, workloads
+
+Opener = Callable[..., Services]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opener]:
+    """Services over a fresh folder, started, with a stand-in for the analysis."""
+    with ExitStack() as stack:
+
+        def opener(run: Run = workloads.quick, *, start: bool = True, **changes: Any) -> Services:
+            given = {"data_dir": tmp_path / "data", "workers": 1, **changes}
+            parts = open_services(Settings(**given), run=run, warm=None)
+            if start:
+                parts.start()
+                stack.callback(parts.close)
+            return parts
+
+        yield opener
+
+
+def send(parts: Services, data: bytes | None = None, *, key: str | None = None) -> str:
+    """The id of an analysis of one still, submitted as the API does it."""
+    request = AnalysisRequest.model_validate(studies.REQUEST)
+    with parts.blobs.incoming() as incoming:
+        incoming.write(studies.dicom_still() if data is None else data)
+        incoming.finish()
+        files = examine(
+            [Upload(name="still.dcm", incoming=incoming)], door=parts.door, limits=parts.limits
+        )
+        submitted = submit(
+            files,
+            request,
+            principal="tester",
+            idempotency_key=key,
+            store=parts.store,
+            blobs=parts.blobs,
+            settings=parts.settings,
+        )
+    parts.runner.wake()
+    return submitted.analysis_id
+
+
+def state_of(parts: Services, analysis_id: str) -> AnalysisRecord:
+    with parts.store.read() as session:
+        return records.load(session, analysis_id)
+
+
+def until(parts: Services, analysis_id: str, *states: str, within_s: float = 20) -> AnalysisRecord:
+    """The analysis once it is in one of these states."""
+    end = time.monotonic() + within_s
+    while True:
+        record = state_of(parts, analysis_id)
+        if record.state in states:
+            return record
+        assert time.monotonic() < end, f"still {record.state}"
+        time.sleep(0.02)

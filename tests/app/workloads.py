@@ -1,0 +1,71 @@
+"""Work for the job tests: small stand-ins for an analysis, importable in a worker process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.analysis import Analysis, Stage, State
+from app.worker import AnalysisTask
+from imaging.errors import UnreadableFile
+
+Progress = Callable[[Stage], None]
+DONE = Analysis(
+    state=State.DRAFT,
+    plan={"frames": [], "cautions": [], "volume_ml": 12.5},
+    masks={"0": b"\x89PNG mask of frame 0"},
+)
+
+
+def quick(task: AnalysisTask, progress: Progress) -> Analysis:
+    """A draft at once."""
+    progress(Stage.PLAN)
+    return DONE
+
+
+def slow(task: AnalysisTask, progress: Progress) -> Analysis:
+    """A draft after a minute, with its stage told."""
+    progress(Stage.SEGMENT)
+    time.sleep(60)
+    return DONE
+
+
+def brief(task: AnalysisTask, progress: Progress) -> Analysis:
+    """A draft after a third of a second."""
+    progress(Stage.SEGMENT)
+    time.sleep(0.3)
+    return DONE
+
+
+def dies_once(task: AnalysisTask, progress: Progress) -> Analysis:
+    """Dies of a signal the first time, is done the second."""
+    mark = Path(task.sources[0].path).with_suffix(".died")
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return DONE
+
+
+def dies(task: AnalysisTask, progress: Progress) -> Analysis:
+    """Dies of a signal each time."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return DONE
+
+
+def unreadable(task: AnalysisTask, progress: Progress) -> Analysis:
+    """Refuses as a decoder does that finds damage behind a good header."""
+    raise UnreadableFile("The pixels are cut off.", remedy="Export the image again.")
+
+
+def hungry(task: AnalysisTask, progress: Progress) -> Analysis:
+    """Takes more memory than a worker may."""
+    bytearray(1 << 40)
+    return DONE
+
+
+def defective(task: AnalysisTask, progress: Progress) -> Analysis:
+    """Fails as a defect of ours does, with a patient's name in the error."""
+    raise RuntimeError("Example^Ada")
