@@ -34,9 +34,7 @@ class ClinicError(Exception):
         return (_rebuild, (type(self), self.message, self.remedy, self.field))
 
 
-def _rebuild(
-    kind: type[ClinicError], message: str, remedy: str, field: str | None
-) -> ClinicError:
+def _rebuild(kind: type[ClinicError], message: str, remedy: str, field: str | None) -> ClinicError:
     return kind(message, remedy=remedy, field=field)
 
 

@@ -90,6 +90,15 @@ class DoseRow:
     def has_range(self) -> bool:
         return self.units is not None or self.units_per_kg is not None
 
+    def range_units(self, weight_kg: float | None) -> tuple[float, float]:
+        """The range in Units: as it stands, or per kg times the weight, which is then needed."""
+        if self.units is not None:
+            return self.units
+        if self.units_per_kg is None or weight_kg is None:
+            raise ValueError(f"{self.key}: no range in Units without a weight")
+        low, high = self.units_per_kg
+        return low * weight_kg, high * weight_kg
+
     @property
     def key(self) -> str:
         """The row's name, as tables and refusals call it."""

@@ -44,6 +44,7 @@ class Policy:
     sweep_open_end: float
     dispensing_step_units: Mapping[str, float]
     ml_per_site: float
+    section_mm2_per_site: float
     sites_without_label: tuple[int, int]
     site_margin_mm: float
     smallest_site_margin_mm: float
@@ -65,14 +66,17 @@ class Policy:
         bracket = self.shape_factor_bracket
         for fine, name in (
             (positions == sorted(positions), "severity_position_mas"),
-            (0 <= positions[0] and positions[-1] <= 1, "severity_position_mas"),
+            (positions[0] >= 0 and positions[-1] <= 1, "severity_position_mas"),
             (0 <= self.severity_missing_position <= 1, "severity_missing_position"),
             (0 < low <= 1 <= high, "volume_ratio_bounds"),
             (0 < bracket[0] <= bracket[1] <= bracket[2] <= 1, "shape_factor_bracket"),
             (0 < self.smallest_site_margin_mm <= self.site_margin_mm, "site_margin_mm"),
             (all(0 < angle < 90 for angle in self.needle_angles_deg), "needle_angles_deg"),
             (self.sweep_least_sections >= 3, "sweep_least_sections"),
-            (all(step > 0 for step in self.dispensing_step_units.values()), "dispensing_step_units"),
+            (
+                all(step > 0 for step in self.dispensing_step_units.values()),
+                "dispensing_step_units",
+            ),
         ):
             if not fine:
                 raise TableError(
@@ -116,6 +120,7 @@ def read_policy(entries: Mapping[str, PolicyEntry]) -> Policy:
             sweep_open_end=number("sweep_open_end"),
             dispensing_step_units=numbers("dispensing_step_units"),
             ml_per_site=number("ml_per_site"),
+            section_mm2_per_site=number("section_mm2_per_site"),
             sites_without_label=(int(fewest), int(most)),
             site_margin_mm=number("site_margin_mm"),
             smallest_site_margin_mm=number("smallest_site_margin_mm"),

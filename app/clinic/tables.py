@@ -129,9 +129,7 @@ def load_tables(override: Path | None = None) -> ClinicalTables:
     }
 
     def build(name: str, make: Callable[[_Reader], T]) -> tuple[T, ...]:
-        return tuple(
-            make(_Reader(name, line, row, sources, label)) for line, row in rows[name]
-        )
+        return tuple(make(_Reader(name, line, row, sources, label)) for line, row in rows[name])
 
     tables = ClinicalTables(
         version=str(manifest["version"]),
@@ -536,9 +534,7 @@ def _equation(entry: Mapping[str, Any], sources: Mapping[str, Source]) -> Volume
         ) from problem
 
 
-def _policy(
-    text: str, over: str | None, sources: Mapping[str, Source], label: str
-) -> Policy:
+def _policy(text: str, over: str | None, sources: Mapping[str, Source], label: str) -> Policy:
     entries = {name: (entry, "") for name, entry in _yaml("policy.yaml", text).items()}
     if over is not None:
         for name, entry in _yaml("policy.yaml", over).items():

@@ -228,7 +228,10 @@ def _by_sweep(
     swept = swept_mm3(positions, areas, policy)
     between, beyond = swept.between_mm3, swept.beyond_mm3
     volume_ml = (between + beyond) / MM3_PER_ML
-    low_areas = [min(_interval_mm2(s)[0], a) for s, a in zip(sections, areas, strict=True)]
+    low_areas = [
+        min(max(_interval_mm2(s)[0], SMALLEST_LOW * a), a)
+        for s, a in zip(sections, areas, strict=True)
+    ]
     high_areas = [max(_interval_mm2(s)[1], a) for s, a in zip(sections, areas, strict=True)]
     error = policy.tracked_volume_error if tracked else policy.volume_error_floor
     doubt = 1.0 if swept.open_ends else 0.5
@@ -446,9 +449,7 @@ def equation_volume(
             "Use a sweep, or a section with the muscle's length.",
         )
     if limb_mm is None:
-        return refuse(
-            f"{equation.id} needs the length of the limb.", "Give limb_length_mm."
-        )
+        return refuse(f"{equation.id} needs the length of the limb.", "Give limb_length_mm.")
     for what, value, (low, high) in (
         (equation.measurement, thickness_mm, thicknesses),
         ("limb_length_mm", limb_mm, limbs),
@@ -537,9 +538,7 @@ def reference_volume(
             f"{reference.intercept_ml:g}"
         )
         given = (
-            Step(
-                name="height", value=patient.height_m, unit="m", equation="given", sources=()
-            ),
+            Step(name="height", value=patient.height_m, unit="m", equation="given", sources=()),
             Step(name="mass", value=patient.weight_kg, unit="kg", equation="given", sources=()),
         )
         if mean_ml <= 0:
