@@ -59,7 +59,7 @@ def rim(mask: BoolMask) -> BoolMask:
 
 def centres_mm(mask: BoolMask, calibration: Calibration) -> FloatArray:
     """(n, 2) float: (lateral, depth) in mm of the centres of the mask's pixels."""
-    rows, columns = np.nonzero(mask)
+    rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
     return np.column_stack(
         [
             (columns + 0.5) * calibration.column_mm_per_px,

@@ -29,7 +29,10 @@ GRID_CELLS = 2500
 """About how many cells a section's muscle is divided into to find margins and spread sites."""
 
 LLOYD_ROUNDS = 20
-"""Rounds of moving each site to the centre of its part: enough to stand still to 0.1 mm."""
+"""Most rounds of moving each site to the centre of its part."""
+
+STILL_MM = 0.02
+"""A round that moves no site further than this is the last."""
 
 MOVES_TRIED = 60
 """How many other places are tried, nearest first, for a site that no needle reaches safely."""
@@ -283,12 +286,13 @@ def _seeds(cells: FloatArray, pattern: Sequence[int]) -> FloatArray | None:
 
 
 def _shares(cells: FloatArray, sites: FloatArray) -> tuple[FloatArray, float]:
-    """(n cells, n sites) share of each cell in its nearest site, ties halved; and the mean
-    squared distance in mm²."""
-    squared = ((cells[:, None, :] - sites[None, :, :]) ** 2).sum(axis=2)
-    nearest = squared.min(axis=1, keepdims=True)
-    shares = (squared <= nearest + 1e-9).astype(np.float64)
-    return shares / shares.sum(axis=1, keepdims=True), float(nearest.mean())
+    """(sites, cells) share of each cell in its nearest site, ties halved; and the mean squared
+    distance in mm²."""
+    squared = -2.0 * (sites @ cells.T) + (sites**2).sum(axis=1)[:, None]
+    nearest = squared.min(axis=0)
+    shares = (squared <= nearest + 1e-7).astype(np.float64)
+    shares /= shares.sum(axis=0)
+    return shares, float(nearest.mean() + (cells**2).sum() / len(cells))
 
 
 def spread_evenly(cells: FloatArray, count: int) -> FloatArray:
@@ -296,25 +300,27 @@ def spread_evenly(cells: FloatArray, count: int) -> FloatArray:
 
     Of the symmetric starting patterns the one with the smallest mean squared distance is taken.
     """
+    middle = cells.mean(axis=0)
+    centred = cells - middle
     starts = [
-        (_shares(cells, seeds)[1], index, seeds)
+        (round(_shares(centred, seeds)[1], 6), index, seeds)
         for index, pattern in enumerate(_patterns(count))
-        if (seeds := _seeds(cells, pattern)) is not None
+        if (seeds := _seeds(centred, pattern)) is not None
     ]
     if not starts:
-        return np.repeat(cells.mean(axis=0, keepdims=True), count, axis=0)
-    _, _, sites = min(starts, key=lambda start: (round(start[0], 9), start[1]))
+        return np.repeat(middle[None, :], count, axis=0)
+    _, _, sites = min(starts, key=lambda start: start[:2])
     for _ in range(LLOYD_ROUNDS):
-        shares, _ = _shares(cells, sites)
-        weight = shares.sum(axis=0)
+        shares, _ = _shares(centred, sites)
+        weight = shares.sum(axis=1)
         if (weight == 0).any():
             break
-        moved = shares.T @ cells / weight[:, None]
-        still = float(np.abs(moved - sites).max()) < 1e-3
+        moved = shares @ centred / weight[:, None]
+        still = float(np.abs(moved - sites).max()) < STILL_MM
         sites = moved
         if still:
             break
-    return sites
+    return sites + middle
 
 
 def _along_belly(tissue: _Tissue, count: int) -> FloatArray:
@@ -596,7 +602,7 @@ def _with_path(
     others = [
         calibration.to_tissue(ImagePoint(column=column, row=row)) for column, row in others_px
     ]
-    for tries, place in enumerate(itertools.chain([point], _spaced(tissue, point))):
+    for tries, place in enumerate(_places(tissue, point)):
         at = TissuePoint(lateral_mm=float(place[0]), depth_mm=float(place[1]))
         tip = calibration.to_image(at)
         too_near = any(
@@ -630,10 +636,11 @@ def _with_path(
     return None
 
 
-def _spaced(tissue: _Tissue, point: FloatArray) -> FloatArray:
-    """Other places for a site, nearest first, thinned to `MOVES_TRIED`."""
+def _places(tissue: _Tissue, point: FloatArray) -> Iterator[FloatArray]:
+    """The place itself, then others, nearest first, thinned to about `MOVES_TRIED`."""
+    yield point
     ordered = _by_distance(tissue, point)
-    return ordered[:: max(1, math.ceil(len(ordered) / MOVES_TRIED))]
+    yield from ordered[:: max(1, math.ceil(len(ordered) / MOVES_TRIED))]
 
 
 # --- by hand --------------------------------------------------------------------------------
