@@ -1,7 +1,7 @@
 """The dose in one product's Units: a range from the tables, a place in it, and the caps over it.
 
 No range, no dose. Every change on the way is a `DoseAdjustment` with its source; the caps win
-over everything; rounding goes down, in `_down_to_step` alone.
+over everything; rounding goes down, in `down_to_step` alone.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.clinic.derivation import Step
 from app.clinic.evidence import CAP_GRADES, DOSE_GRADES, Cap, CapKind, DoseRow, Grade
-from app.clinic.inputs import ClinicalInputs, Patient, PriorTreatment
+from app.clinic.inputs import ClinicalInputs, Dilution, Patient, PriorTreatment
 from app.clinic.policy import Policy
 from app.clinic.products import ToxinUnits
 from app.clinic.tables import ClinicalTables
@@ -67,6 +67,15 @@ class DoseCaution:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CapHeld:
+    """A cap that the dose was held to: Units left of it for this muscle, and in words."""
+
+    cap: Cap
+    left_units: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DosePlan:
     """A dose for one muscle or group: Units with their interval, shared out over the sites.
 
@@ -90,6 +99,7 @@ class DosePlan:
     position: float
     reference: Reference | NoReference
     adjustments: tuple[DoseAdjustment, ...]
+    caps: tuple[CapHeld, ...]
     cautions: tuple[DoseCaution, ...]
     row: DoseRow
     group: str | None
@@ -331,15 +341,6 @@ def given_in_window(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Limit:
-    """A cap on the total, in Units that are left of it, with the words for the adjustment."""
-
-    cap: Cap
-    left_units: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
     """What stays the same for one request, whatever the volume is.
 
@@ -354,11 +355,12 @@ class _Case:
     high: float
     base: float
     reference: Reference | NoReference
-    limits: tuple[_Limit, ...]
+    limits: tuple[CapHeld, ...]
     site_limit: tuple[float, Cap] | None
     step_units: float
     site_range: tuple[int, int]
     sites_available: int | None
+    sites_by_hand: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,11 +380,13 @@ def plan_dose(
     *,
     today: dt.date | None = None,
     sites_available: int | None = None,
+    sites_by_hand: int | None = None,
 ) -> DosePlan | DoseRefused:
     """The dose for one muscle or group, or why there is none.
 
     `sites_available` is how many sites could be placed on the image; fewer sites than wanted
-    lower the dose where a cap holds per site.
+    lower the dose where a cap holds per site. `sites_by_hand` is how many the physician chose:
+    then it is that many, and a number outside the row's is named.
     """
     row = find_row(inputs, tables)
     if isinstance(row, DoseRefused):
@@ -424,6 +428,7 @@ def plan_dose(
         step_units=policy.dispensing_step_units[row.product],
         site_range=row.sites or policy.sites_without_label,
         sites_available=sites_available,
+        sites_by_hand=sites_by_hand,
     )
     amount = _amount(case, volume.volume_ml if isinstance(volume, MuscleVolume) else None)
     if amount.units <= 0:
@@ -458,6 +463,7 @@ def plan_dose(
         position=position,
         reference=reference,
         adjustments=amount.adjustments,
+        caps=case.limits,
         cautions=(
             *cautions,
             *_row_cautions(row, inputs, tables),
@@ -473,11 +479,61 @@ def plan_dose(
     )
 
 
+def with_less(
+    dose: DosePlan,
+    units: float,
+    adjustments: Sequence[DoseAdjustment],
+    inputs: ClinicalInputs,
+    tables: ClinicalTables,
+) -> DosePlan | DoseRefused:
+    """The dose cut to fewer Units (whole dispensing steps) by a session's joint caps.
+
+    Refused where nothing is left; never more than it was.
+    """
+    if units > dose.units.value:
+        raise ValueError(f"a cut cannot raise {dose.units} to {units}")
+    if units <= 0:
+        return _refused(
+            "nothing_left_under_caps",
+            "Under the session's caps no dose is left for this muscle.",
+            "priority",
+            "Give it a higher priority, or treat it in another session.",
+        )
+    product, dilution = dose.units.product, inputs.dilution
+    per_site = share_out(units, dose.site_count, tables.policy.dispensing_step_units[product])
+    step = dose.step
+    for adjustment in adjustments:
+        step = Step(
+            name=adjustment.reason,
+            value=adjustment.after_units,
+            unit=f"{product} Units",
+            equation=f"{adjustment.before_units:g} → {adjustment.after_units:g}",
+            sources=adjustment.sources,
+            inputs=(step,),
+            text=f"{adjustment.text} {adjustment.before_units:g} → {adjustment.after_units:g} "
+            "Units.",
+        )
+    low, high = dose.interval_units
+    return replace(
+        dose,
+        units=ToxinUnits(product, units),
+        interval_units=(min(low, units), min(high, units)),
+        units_per_site=per_site,
+        ml_per_site=None
+        if dilution is None
+        else tuple(dilution.ml_of(amount) for amount in per_site),
+        total_ml=None if dilution is None else dilution.ml_of(units),
+        adjustments=(*dose.adjustments, *adjustments),
+        below_label_min=units < dose.label_min_units - TOLERANCE,
+        step=step,
+    )
+
+
 TOLERANCE = 1e-9
 """Units: what floating point may add or take; far below any dispensing step."""
 
 
-def _down_to_step(units: float, step_units: float) -> float:
+def down_to_step(units: float, step_units: float) -> float:
     """The largest multiple of the step that is not above `units`: rounding goes down, here."""
     return math.floor(units / step_units + TOLERANCE) * step_units
 
@@ -583,7 +639,7 @@ def _limits(
     inputs: ClinicalInputs,
     today: dt.date | None,
     tables: ClinicalTables,
-) -> tuple[_Limit, ...]:
+) -> tuple[CapHeld, ...]:
     """The caps on the muscle, limb, session and window, less what was already given."""
     prior, weight_kg = inputs.prior_treatments or (), inputs.patient.weight_kg
 
@@ -610,7 +666,7 @@ def _limits(
         scope = cap.note or f"{cap.kind} {cap.where}"
         less = f", less {given:g} Units already given" if given else ""
         limits.append(
-            _Limit(
+            CapHeld(
                 cap=cap,
                 left_units=max(0.0, whole - given),
                 text=f"Cap ({scope}): {_cap_words(cap, weight_kg)}{less}.",
@@ -638,7 +694,7 @@ def _site_limit(
             if inputs.dilution is None:
                 continue
             units *= inputs.dilution.units_per_ml
-        found.append((_down_to_step(units, step_units), cap))
+        found.append((down_to_step(units, step_units), cap))
     return min(found, key=lambda pair: pair[0]) if found else None
 
 
@@ -717,7 +773,7 @@ def _amount(case: _Case, volume_ml: float | None) -> _Amount:
     units = adjust(
         "dispensing_step",
         units,
-        _down_to_step(units, case.step_units),
+        down_to_step(units, case.step_units),
         ("POLICY",),
         Grade.JUDGEMENT,
         f"Rounded down to the dispensing step of {case.step_units:g} Units.",
@@ -727,7 +783,9 @@ def _amount(case: _Case, volume_ml: float | None) -> _Amount:
 
 def _site_count(case: _Case, units: float, volume_ml: float | None) -> int:
     """How many sites: what the site cap and the muscle's size ask for, inside the label's range,
-    and no more than could be placed."""
+    and no more than could be placed; or as many as the physician chose."""
+    if case.sites_by_hand is not None:
+        return case.sites_by_hand
     fewest, most = case.site_range
     wanted = fewest
     if case.site_limit is not None and case.site_limit[0] > 0:
@@ -879,6 +937,8 @@ def _cap_cautions(
                 blocks_confirmation=bool(in_ml),
             )
         )
+    else:
+        found += _dilution_caution(row.product, inputs.dilution, tables.policy)
     binding = {(a.sources, a.text) for a in amount.adjustments}
     for limit in case.limits:
         cap = limit.cap
@@ -903,6 +963,21 @@ def _cap_cautions(
     return found
 
 
+def _dilution_caution(product: str, dilution: Dilution, policy: Policy) -> list[DoseCaution]:
+    usual = policy.dilution_usual_units_per_ml.get(product)
+    if usual is None or usual[0] <= dilution.units_per_ml <= usual[1]:
+        return []
+    return [
+        DoseCaution(
+            code="dilution_unusual",
+            text=f"{dilution.units:g} Units in {dilution.ml:g} mL is {dilution.units_per_ml:g} "
+            f"Units/mL, outside the usual {usual[0]:g} to {usual[1]:g}: check it before drawing "
+            "up.",
+            sources=policy.entries["dilution_usual_units_per_ml"].sources,
+        )
+    ]
+
+
 def _amount_cautions(case: _Case, amount: _Amount, below: bool) -> list[DoseCaution]:
     found = []
     if below:
@@ -914,12 +989,20 @@ def _amount_cautions(case: _Case, amount: _Amount, below: bool) -> list[DoseCaut
                 sources=case.row.sources,
             )
         )
+    if case.row.sites is not None and amount.site_count > case.row.sites[1]:
+        found.append(
+            DoseCaution(
+                code="more_sites_than_label",
+                text=f"{amount.site_count} sites were chosen by hand; the row has at most "
+                f"{case.row.sites[1]}.",
+                sources=case.row.sources,
+            )
+        )
     if case.row.sites is not None and amount.site_count < case.row.sites[0]:
         found.append(
             DoseCaution(
                 code="fewer_sites_than_label",
-                text=f"Only {amount.site_count} of at least {case.row.sites[0]} sites of the row "
-                "could be placed safely.",
+                text=f"{amount.site_count} sites, where the row has at least {case.row.sites[0]}.",
                 sources=case.row.sources,
             )
         )

@@ -36,6 +36,7 @@ from app.clinic.sites import (
     MovedSite,
     SitesRefused,
     check_moved_site,
+    name_near_sites,
     place_sites,
 )
 from app.clinic.tables import ClinicalTables, TableOverride
@@ -236,7 +237,7 @@ def plan_muscle(
     """
     check_request(inputs, tables)
     volume = muscle_volume(inputs, observation, tables)
-    wanted_dose = _dose(inputs, observation, volume, tables, today=today, sites_available=None)
+    wanted_dose = _dose(inputs, observation, volume, tables, today=today)
     wanted = (
         wanted_dose.site_count
         if isinstance(wanted_dose, DosePlan)
@@ -250,8 +251,13 @@ def plan_muscle(
     dose = wanted_dose
     if isinstance(wanted_dose, DosePlan) and wanted_dose.group is None and sites:
         if len(sites) != wanted_dose.site_count:
-            dose = _dose(
-                inputs, observation, volume, tables, today=today, sites_available=len(sites)
+            dose = plan_dose(
+                inputs,
+                volume,
+                tables,
+                today=today,
+                sites_available=len(sites),
+                sites_by_hand=len(sites) if moved_sites else None,
             )
         sites = _with_units(sites, dose)
     findings, unanswered = safety_findings(inputs, tables)
@@ -290,7 +296,6 @@ def _dose(
     tables: ClinicalTables,
     *,
     today: dt.date | None,
-    sites_available: int | None,
 ) -> DosePlan | DoseRefused:
     if observation.sections and not observation.is_calibrated:
         return DoseRefused(
@@ -307,7 +312,7 @@ def _dose(
             missing_field="outlines",
             remedy="Click on the muscle or outline it.",
         )
-    return plan_dose(inputs, volume, tables, today=today, sites_available=sites_available)
+    return plan_dose(inputs, volume, tables, today=today)
 
 
 def _sites_without_dose(observation: Observation, tables: ClinicalTables) -> int:
@@ -326,7 +331,7 @@ def _with_units(
     ml = dose.ml_per_site or (None,) * dose.site_count
     return tuple(
         replace(site, units=units, ml=site_ml)
-        for site, units, site_ml in zip(sites, dose.units_per_site, ml, strict=False)
+        for site, units, site_ml in zip(sites, dose.units_per_site, ml, strict=True)
     )
 
 
@@ -338,24 +343,25 @@ def _with_moved(
 ) -> tuple[tuple[InjectionSite, ...], SitesRefused | None, list[Caution]]:
     """The sites with those moved by hand in place, and a caution for all that they violate."""
     by_number = {site.number: site for site in sites}
-    said: list[Caution] = []
     refused: SitesRefused | None = None
     for moved in moved_sites:
         site = check_moved_site(moved, observation, tables)
         if isinstance(site, SitesRefused):
             refused = site
-            continue
-        by_number[moved.number] = site
-        said += [
-            Caution(
-                code="site_moved_by_hand",
-                text=f"Site {moved.number}, put there by hand: {violation}",
-                source="POLICY",
-                blocks_confirmation=False,
-            )
-            for violation in site.violations
-        ]
-    return tuple(by_number[number] for number in sorted(by_number)), refused, said
+        else:
+            by_number[moved.number] = site
+    placed = name_near_sites(tuple(by_number[n] for n in sorted(by_number)), observation, tables)
+    said = [
+        Caution(
+            code="site_moved_by_hand",
+            text=f"Site {site.number}, put there by hand: {violation}",
+            source="POLICY",
+            blocks_confirmation=False,
+        )
+        for site in placed
+        for violation in site.violations
+    ]
+    return placed, refused, said
 
 
 def _observation_cautions(

@@ -120,6 +120,17 @@ def dose_to_json(dose: DosePlan | DoseRefused) -> dict[str, Any]:
             }
             for a in dose.adjustments
         ],
+        "caps": [
+            {
+                "kind": held.cap.kind.value,
+                "where": held.cap.where,
+                "left_units": _number(held.left_units, 4),
+                "sources": list(held.cap.sources),
+                "grade": held.cap.grade.value,
+                "text": held.text,
+            }
+            for held in dose.caps
+        ],
         "row": dose.row.key,
         "row_origin": dose.row.origin or None,
         "grade": dose.grade,

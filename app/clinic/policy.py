@@ -43,6 +43,7 @@ class Policy:
     sweep_longest_closure: float
     sweep_open_end: float
     dispensing_step_units: Mapping[str, float]
+    dilution_usual_units_per_ml: Mapping[str, tuple[float, float]]
     ml_per_site: float
     section_mm2_per_site: float
     sites_without_label: tuple[int, int]
@@ -64,6 +65,7 @@ class Policy:
         positions = [self.severity_position_mas.get(value, -1.0) for value in MAS_VALUES]
         low, high = self.volume_ratio_bounds
         bracket = self.shape_factor_bracket
+        dilutions = self.dilution_usual_units_per_ml.values()
         for fine, name in (
             (positions == sorted(positions), "severity_position_mas"),
             (positions[0] >= 0 and positions[-1] <= 1, "severity_position_mas"),
@@ -73,6 +75,7 @@ class Policy:
             (0 < self.smallest_site_margin_mm <= self.site_margin_mm, "site_margin_mm"),
             (all(0 < angle < 90 for angle in self.needle_angles_deg), "needle_angles_deg"),
             (self.sweep_least_sections >= 3, "sweep_least_sections"),
+            (all(0 < least <= most for least, most in dilutions), "dilution_usual_units_per_ml"),
             (
                 all(step > 0 for step in self.dispensing_step_units.values()),
                 "dispensing_step_units",
@@ -119,6 +122,10 @@ def read_policy(entries: Mapping[str, PolicyEntry]) -> Policy:
             sweep_longest_closure=number("sweep_longest_closure"),
             sweep_open_end=number("sweep_open_end"),
             dispensing_step_units=numbers("dispensing_step_units"),
+            dilution_usual_units_per_ml={
+                str(product): (float(least), float(most))
+                for product, (least, most) in entries["dilution_usual_units_per_ml"].value.items()
+            },
             ml_per_site=number("ml_per_site"),
             section_mm2_per_site=number("section_mm2_per_site"),
             sites_without_label=(int(fewest), int(most)),

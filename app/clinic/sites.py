@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt  # type: ignore[import-untyped]  # no stubs
@@ -21,6 +21,7 @@ from app.clinic.needle import NeedlePath, Obstacles, best_path, centres_mm, obst
 from app.clinic.observation import Observation, ObservedSection
 from app.clinic.policy import Policy
 from app.clinic.tables import ClinicalTables
+from app.clinic.volume import position_mm
 from imaging.arrays import BoolMask, FloatArray
 from imaging.calibration import Calibration
 from imaging.geometry import ImagePoint, TissuePoint
@@ -309,18 +310,19 @@ def spread_evenly(cells: FloatArray, count: int) -> FloatArray:
     ]
     if not starts:
         return np.repeat(middle[None, :], count, axis=0)
-    _, _, sites = min(starts, key=lambda start: start[:2])
+    sites: FloatArray = min(starts, key=lambda start: start[:2])[2]
     for _ in range(LLOYD_ROUNDS):
         shares, _ = _shares(centred, sites)
         weight = shares.sum(axis=1)
         if (weight == 0).any():
             break
-        moved = shares @ centred / weight[:, None]
+        moved: FloatArray = shares @ centred / weight[:, None]
         still = float(np.abs(moved - sites).max()) < STILL_MM
         sites = moved
         if still:
             break
-    return sites + middle
+    spread: FloatArray = sites + middle
+    return spread
 
 
 def _along_belly(tissue: _Tissue, count: int) -> FloatArray:
@@ -359,13 +361,18 @@ def _frames(inputs: ClinicalInputs, observation: Observation, tables: ClinicalTa
     if not shown:
         return _Frames(sections=(), notes=())
     largest = max(shown, key=lambda s: s.area_mm2 or 0.0)
-    placed = [s for s in shown if s.position_mm is not None]
+    placed = [
+        (at, s)
+        for index, s in enumerate(observation.sections)
+        if s.mask.any() and (at := position_mm(index, s, inputs)) is not None
+    ]
     if observation.view != "short_axis" or len(placed) < 2:
         return _Frames(sections=(largest,), notes=())
+    placed.sort(key=lambda pair: pair[0])
     chosen = _in_zone(inputs, observation, placed, tables)
     if chosen is not None:
         return chosen
-    thick = [s for s in placed if (s.area_mm2 or 0.0) >= (largest.area_mm2 or 0.0) / 2]
+    thick = [s for _, s in placed if (s.area_mm2 or 0.0) >= (largest.area_mm2 or 0.0) / 2]
     return _Frames(
         sections=tuple(thick),
         notes=(
@@ -378,7 +385,7 @@ def _frames(inputs: ClinicalInputs, observation: Observation, tables: ClinicalTa
 def _in_zone(
     inputs: ClinicalInputs,
     observation: Observation,
-    placed: Sequence[ObservedSection],
+    placed: Sequence[tuple[float, ObservedSection]],
     tables: ClinicalTables,
 ) -> _Frames | None:
     sweep = inputs.sweep
@@ -396,18 +403,20 @@ def _in_zone(
     ]
     if not zones:
         return None
-    positions = [s.position_mm or 0.0 for s in observation.sections if s.position_mm is not None]
-    first, last = min(positions), max(positions)
-    span = last - first
-
-    def percent(section: ObservedSection) -> float:
-        along = 0.0 if span == 0 else ((section.position_mm or 0.0) - first) / span
-        start, end = sweep.start_percent or 0.0, sweep.end_percent or 0.0
-        return start + along * (end - start)
-
+    every = [
+        at
+        for index, s in enumerate(observation.sections)
+        if (at := position_mm(index, s, inputs)) is not None
+    ]
+    first, span = min(every), max(every) - min(every)
+    start, end = sweep.start_percent, sweep.end_percent
     reach = tables.policy.endplate_reach_percent
     inside = tuple(
-        s for s in placed if any(_in_one_zone(percent(s), zone, reach) for zone in zones)
+        s
+        for at, s in placed
+        if any(
+            _in_one_zone(start + (at - first) / span * (end - start), zone, reach) for zone in zones
+        )
     )
     told = "; ".join(_zone_words(zone) for zone in zones)
     if not inside:
@@ -508,7 +517,7 @@ def place_sites(
         )
     if len(sites) < wanted:
         log.say(f"{len(sites)} of {wanted} sites could be placed.")
-    numbered = tuple(_renumbered(site, number) for number, site in enumerate(sites, start=1))
+    numbered = tuple(replace(site, number=n) for n, site in enumerate(sites, start=1))
     return Placement(sites=numbered, notes=tuple(log.notes), endplates=endplates)
 
 
@@ -518,19 +527,6 @@ def _refusal(reason: str, remedy: str, endplates: tuple[str, ...]) -> Placement:
         notes=(),
         endplates=endplates,
         refused=SitesRefused(reason=reason, remedy=remedy),
-    )
-
-
-def _renumbered(site: InjectionSite, number: int) -> InjectionSite:
-    return InjectionSite(
-        number=number,
-        point=site.point,
-        frame_key=site.frame_key,
-        depth_mm=site.depth_mm,
-        margin_mm=site.margin_mm,
-        avoid_mm=site.avoid_mm,
-        path=site.path,
-        moved=site.moved,
     )
 
 
@@ -546,6 +542,11 @@ def _place_on(
             f"inside the muscle and {policy.avoid_margin_mm:g} mm off nerve and vessel."
         )
         return []
+    if section.possible_bone is not None and section.possible_bone.any():
+        log.say(
+            f"On frame {section.frame_key} a bright line with a shadow behind it is possibly bone: "
+            "sites and needle paths keep clear of it."
+        )
     if tissue.margin_mm < policy.site_margin_mm:
         log.say(
             f"On frame {section.frame_key} the muscle is thin: the margin to its edge is "
@@ -698,3 +699,25 @@ def check_moved_site(
         by_hand=True,
         violations=tuple(violations),
     )
+
+
+def name_near_sites(
+    sites: tuple[InjectionSite, ...], observation: Observation, tables: ClinicalTables
+) -> tuple[InjectionSite, ...]:
+    """The sites, those moved by hand with a violation for each other site that is too near."""
+    scales = {s.frame_key: s.calibration for s in observation.sections}
+    least = tables.policy.site_spacing_mm
+    named = []
+    for site in sites:
+        scale = scales[site.frame_key]
+        near = [
+            f"The site is {gap:.1f} mm from site {other.number}, less than {least:g} mm."
+            for other in sites
+            if site.by_hand
+            and scale is not None
+            and other.number != site.number
+            and other.frame_key == site.frame_key
+            and (gap := scale.distance_mm(site.point, other.point)) < least
+        ]
+        named.append(replace(site, violations=(*site.violations, *near)))
+    return tuple(named)

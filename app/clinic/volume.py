@@ -202,7 +202,7 @@ def _by_sweep(
     placed = [
         (position, s)
         for index, s in enumerate(observation.sections)
-        if (position := _position_mm(index, s, inputs)) is not None
+        if (position := position_mm(index, s, inputs)) is not None
     ]
     if inputs.sweep is None and len(placed) < 2:
         return []
@@ -288,7 +288,8 @@ def _by_sweep(
     )
 
 
-def _position_mm(index: int, section: ObservedSection, inputs: ClinicalInputs) -> float | None:
+def position_mm(index: int, section: ObservedSection, inputs: ClinicalInputs) -> float | None:
+    """Where a section lies along the muscle, in mm: tracked, else by the operator's spacing."""
     if section.position_mm is not None:
         return section.position_mm
     return None if inputs.sweep is None else index * inputs.sweep.spacing_mm
