@@ -1,0 +1,152 @@
+"""What every object of ours has in common: its names, its study, its equipment, its bytes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.filewriter import dcmwrite
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from imaging.dicom.codes import OURS
+
+IMPLEMENTATION_UID = "2.25.200816432709174016283457150913422081377"
+IMPLEMENTATION_NAME = "SONODOSE"
+MANUFACTURER = "sonodose"
+
+# PS3.3 C.7.1.1, C.7.2.1, C.7.2.2: what the new object takes over of its source.
+PATIENT_AND_STUDY = (
+    "SpecificCharacterSet",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "StudyDescription",
+    "AccessionNumber",
+    "IssuerOfAccessionNumberSequence",
+    "ReferringPhysicianName",
+)
+# Type 2: present, if need be empty.
+ALWAYS_THERE = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInstance:
+    """The names of an object to be written: UIDs, series number, when, and by which version."""
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    series_number: int
+    instance_number: int = 1
+    series_description: str = ""
+    created: dt.datetime
+    software_version: str
+
+
+def derived_uid(*parts: str, root: str | None = None) -> str:
+    """A UID that is the same whenever its parts are: an analysis, a revision, a kind of object.
+
+    Under a site's `root`, or without one under 2.25 as a UUID (PS3.5 B.2). At most 64
+    characters. Raises ValueError for a root that leaves no room or is none.
+    """
+    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
+    if root is None:
+        # The version and variant bits of a name-based UUID (RFC 9562, version 8).
+        number = int.from_bytes(digest[:16], "big")
+        number = number & ~(0xF << 76) | 8 << 76
+        number = number & ~(0x3 << 62) | 2 << 62
+        return f"2.25.{number}"
+    room = 64 - len(root) - 1
+    if room < 16 or not all(p.isdigit() and str(int(p)) == p for p in root.split(".")):
+        raise ValueError(f"{root!r} is no UID root with room for 16 digits")
+    number = int.from_bytes(digest, "big") % 10 ** min(room, 39)
+    return f"{root}.{number}"
+
+
+def header_of(source: Dataset | Path) -> Dataset:
+    """The source's data set; of a path the header only, its pixels left in the file."""
+    if isinstance(source, Path):
+        return dcmread(source, stop_before_pixels=True)
+    return source
+
+
+def new_dataset(
+    source: Dataset, instance: NewInstance, *, sop_class: str, modality: str
+) -> Dataset:
+    """A data set of the source's patient and study, of our equipment, in a series of its own."""
+    ds = Dataset()
+    for keyword in PATIENT_AND_STUDY:
+        if keyword in source:
+            ds[keyword] = source[keyword]
+    for keyword in ALWAYS_THERE:
+        if keyword not in ds:
+            setattr(ds, keyword, "")
+    if "SpecificCharacterSet" not in ds:
+        ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.SOPClassUID = sop_class
+    ds.SOPInstanceUID = instance.sop_instance_uid
+    ds.Modality = modality
+    ds.SeriesInstanceUID = instance.series_instance_uid
+    ds.SeriesNumber = instance.series_number
+    ds.InstanceNumber = instance.instance_number
+    if instance.series_description:
+        ds.SeriesDescription = instance.series_description[:64]
+    ds.InstanceCreationDate = instance.created.strftime("%Y%m%d")
+    ds.InstanceCreationTime = instance.created.strftime("%H%M%S.%f")
+    ds.Manufacturer = MANUFACTURER
+    ds.ManufacturerModelName = MANUFACTURER
+    ds.DeviceSerialNumber = "1"
+    ds.SoftwareVersions = instance.software_version
+    return ds
+
+
+def date_and_time(moment: dt.datetime) -> tuple[str, str]:
+    """(DA, TM) of a moment."""
+    return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
+
+
+def coding_scheme_identification() -> DicomSequence:
+    """Coding Scheme Identification Sequence (0008,0110): who is behind our own codes."""
+    item = Dataset()
+    item.CodingSchemeDesignator = OURS
+    item.CodingSchemeName = "sonodose planning terms"
+    item.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return DicomSequence([item])
+
+
+def to_bytes(ds: Dataset, *, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes:
+    """The DICOM file (PS3.10) of a data set, with its file meta group."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    meta.TransferSyntaxUID = UID(transfer_syntax)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_NAME
+    buffer = io.BytesIO()
+    file = FileDataset(buffer, ds, preamble=b"\0" * 128, file_meta=meta)
+    dcmwrite(buffer, file, enforce_file_format=True)
+    return buffer.getvalue()

@@ -1,0 +1,370 @@
+"""DICOM Structured Report (TID 1500) of a plan: sites as points, numbers in groups of their own.
+
+Viewers make a probe of a measurement group that holds a point and no number; a number beside the
+point makes them drop it. So every site is two groups with one tracking identifier's stem: its
+point, and its numbers. The muscle's contour is not published here (the SEG holds it): viewers
+recompute a polygon's area on ultrasound, and wrongly.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+
+from imaging.dicom import codes as c
+from imaging.dicom.codes import CodedAnatomy, DicomCode, code_sequence, side_of
+from imaging.dicom.header import number_of_frames
+from imaging.dicom.instance import (
+    IMPLEMENTATION_UID,
+    MANUFACTURER,
+    NewInstance,
+    coding_scheme_identification,
+    date_and_time,
+    derived_uid,
+    header_of,
+    new_dataset,
+    to_bytes,
+)
+from imaging.geometry import ImagePoint
+
+COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSite:
+    """One injection site on a 0-based frame of the source; None where a number is unknown."""
+
+    number: int
+    frame: int
+    point: ImagePoint
+    depth_mm: float | None = None
+    units: float | None = None
+    ml: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportNumber:
+    """One measured or computed number; `low` and `high` are its interval, `method` its words."""
+
+    name: DicomCode
+    value: float
+    unit: DicomCode
+    method: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredecessorDocument:
+    """A report that this one takes the place of."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verifier:
+    """The named clinician who confirmed the plan, and when."""
+
+    name: str
+    organization: str
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContent:
+    """All that the report says. `dose_rows` and `cautions` are sentences, in their order."""
+
+    anatomy: CodedAnatomy
+    sites: tuple[ReportSite, ...] = ()
+    numbers: tuple[ReportNumber, ...] = ()
+    product: str | None = None
+    dose_rows: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    quality: str | None = None
+    calibration: str | None = None
+    algorithm_name: str | None = None
+    algorithm_version: str | None = None
+    versions: tuple[str, ...] = ()
+    predecessors: tuple[PredecessorDocument, ...] = ()
+
+
+def write_sr(
+    source: Dataset | Path,
+    report: ReportContent,
+    *,
+    instance: NewInstance,
+    verified: Verifier | None = None,
+) -> bytes:
+    """The SR file of a plan on one source image.
+
+    UNVERIFIED and PRELIMINARY until a verifier is named, then VERIFIED and FINAL (PS3.3
+    C.17.2). Raises ValueError for a site on a frame that the source does not have.
+    """
+    header = header_of(source)
+    ds = new_dataset(header, instance, sop_class=COMPREHENSIVE_SR, modality="SR")
+    ds.ContentDate, ds.ContentTime = date_and_time(instance.created)
+    ds.CodingSchemeIdentificationSequence = coding_scheme_identification()
+    ds.ReferencedPerformedProcedureStepSequence = DicomSequence([])
+    ds.PerformedProcedureCodeSequence = DicomSequence([])
+    ds.CompletionFlag = "PARTIAL" if verified is None else "COMPLETE"
+    ds.PreliminaryFlag = "PRELIMINARY" if verified is None else "FINAL"
+    ds.VerificationFlag = "UNVERIFIED" if verified is None else "VERIFIED"
+    if verified is not None:
+        ds.VerifyingObserverSequence = DicomSequence([_verifying_observer(verified)])
+    if report.predecessors:
+        ds.PredecessorDocumentsSequence = DicomSequence(
+            _document_reference(p) for p in report.predecessors
+        )
+    ds.CurrentRequestedProcedureEvidenceSequence = DicomSequence([_evidence(header)])
+    root = _container(None, c.IMAGING_MEASUREMENT_REPORT, template="1500")
+    root.ContentSequence = DicomSequence(_body(header, report, instance, verified))
+    ds.update(root)
+    return to_bytes(ds)
+
+
+def _body(
+    header: Dataset, report: ReportContent, instance: NewInstance, verified: Verifier | None
+) -> list[Dataset]:
+    return [
+        _code("HAS CONCEPT MOD", c.LANGUAGE, c.ENGLISH),
+        *_observers(instance, verified),
+        _code("HAS CONCEPT MOD", c.PROCEDURE_REPORTED, c.ULTRASONOGRAPHY),
+        _library(header),
+        _container(
+            "CONTAINS",
+            c.IMAGING_MEASUREMENTS,
+            *(_site_group(header, site, report.anatomy, instance) for site in report.sites),
+            *_number_groups(report, instance),
+        ),
+        *_evaluations(report),
+    ]
+
+
+def _observers(instance: NewInstance, verified: Verifier | None) -> list[Dataset]:
+    """TID 1002: the device that computed, and the person who confirmed."""
+    context = "HAS OBS CONTEXT"
+    found = [
+        _code(context, c.OBSERVER_TYPE, c.DEVICE),
+        _uid(context, c.DEVICE_UID, IMPLEMENTATION_UID),
+        _text(context, c.DEVICE_NAME, f"{MANUFACTURER} {instance.software_version}"),
+        _text(context, c.DEVICE_MANUFACTURER, MANUFACTURER),
+        _text(context, c.DEVICE_MODEL, MANUFACTURER),
+    ]
+    if verified is not None:
+        found += [
+            _code(context, c.OBSERVER_TYPE, c.PERSON),
+            _person(context, c.PERSON_NAME, verified.name),
+            _text(context, c.PERSON_ORGANIZATION, verified.organization),
+        ]
+    return found
+
+
+def _library(header: Dataset) -> Dataset:
+    """TID 1600: the image that all of this is about."""
+    image = _item("CONTAINS", "IMAGE", None)
+    image.ReferencedSOPSequence = DicomSequence([_reference(header, None)])
+    return _container(
+        "CONTAINS", c.IMAGE_LIBRARY, _container("CONTAINS", c.IMAGE_LIBRARY_GROUP, image)
+    )
+
+
+def _group(
+    identifier: str, instance: NewInstance, anatomy: CodedAnatomy, *parts: Dataset
+) -> Dataset:
+    """TID 1501: a measurement group about the muscle, with its tracking identifiers."""
+    site = _code("CONTAINS", c.FINDING_SITE, anatomy.concept)
+    if anatomy.laterality is not None:
+        site.ContentSequence = DicomSequence(
+            [_code("HAS CONCEPT MOD", c.LATERALITY, side_of(anatomy.laterality))]
+        )
+    uid = derived_uid(instance.sop_instance_uid, identifier)
+    return _container(
+        "CONTAINS",
+        c.MEASUREMENT_GROUP,
+        _text("HAS OBS CONTEXT", c.TRACKING_IDENTIFIER, identifier),
+        _uid("HAS OBS CONTEXT", c.TRACKING_UID, uid),
+        _code("CONTAINS", c.FINDING, c.TARGET),
+        site,
+        *parts,
+    )
+
+
+def _site_group(
+    header: Dataset, site: ReportSite, anatomy: CodedAnatomy, instance: NewInstance
+) -> Dataset:
+    if not 0 <= site.frame < number_of_frames(header):
+        raise ValueError(f"the source has no frame {site.frame} for site {site.number}")
+    image = _item("SELECTED FROM", "IMAGE", None)
+    image.ReferencedSOPSequence = DicomSequence([_reference(header, site.frame)])
+    point = _item("CONTAINS", "SCOORD", c.IMAGE_REGION)
+    point.GraphicType = "POINT"
+    point.GraphicData = [site.point.column, site.point.row]
+    point.ContentSequence = DicomSequence([image])
+    return _group(f"Site {site.number}", instance, anatomy, point)
+
+
+def _number_groups(report: ReportContent, instance: NewInstance) -> list[Dataset]:
+    groups = []
+    if report.numbers:
+        parts = [part for number in report.numbers for part in _number(number)]
+        product = [] if report.product is None else [_text("CONTAINS", c.PRODUCT, report.product)]
+        groups.append(_group("Muscle", instance, report.anatomy, *product, *parts))
+    for site in report.sites:
+        parts = [
+            _num("CONTAINS", name, value, unit)
+            for name, value, unit in (
+                (c.DEPTH, site.depth_mm, c.MM),
+                (c.TOXIN_UNITS, site.units, c.ARBITRARY_UNITS),
+                (c.SOLUTION_VOLUME, site.ml, c.CM3),
+            )
+            if value is not None
+        ]
+        if parts:
+            if report.product is not None and site.units is not None:
+                parts.insert(0, _text("CONTAINS", c.PRODUCT, report.product))
+            groups.append(_group(f"Site {site.number} numbers", instance, report.anatomy, *parts))
+    return groups
+
+
+def _number(number: ReportNumber) -> list[Dataset]:
+    """The number with its method, then the ends of its interval as minimum and maximum."""
+    main = _num("CONTAINS", number.name, number.value, number.unit)
+    if number.method is not None:
+        main.ContentSequence = DicomSequence([_text("HAS CONCEPT MOD", c.METHOD, number.method)])
+    found = [main]
+    for derivation, end in ((c.MINIMUM, number.low), (c.MAXIMUM, number.high)):
+        if end is not None:
+            item = _num("CONTAINS", number.name, end, number.unit)
+            item.ContentSequence = DicomSequence(
+                [_code("HAS CONCEPT MOD", c.DERIVATION, derivation)]
+            )
+            found.append(item)
+    return found
+
+
+def _evaluations(report: ReportContent) -> list[Dataset]:
+    """Everything in words: standing, quality, calibration, dose arithmetic, cautions, versions."""
+    rows: list[tuple[DicomCode, str | None]] = [
+        *((c.MARK, mark) for mark in report.marks),
+        (c.IMAGE_QUALITY, report.quality),
+        (c.CALIBRATION, report.calibration),
+        (c.PRODUCT, report.product),
+        *((c.DOSE_ARITHMETIC, row) for row in report.dose_rows),
+        *((c.CAUTION, caution) for caution in report.cautions),
+        (c.ALGORITHM_NAME, report.algorithm_name),
+        (c.ALGORITHM_VERSION, report.algorithm_version),
+        *((c.VERSION, version) for version in report.versions),
+    ]
+    texts = [_text("CONTAINS", name, words) for name, words in rows if words]
+    return [_container("CONTAINS", c.QUALITATIVE_EVALUATIONS, *texts)] if texts else []
+
+
+def _verifying_observer(verified: Verifier) -> Dataset:
+    item = Dataset()
+    item.VerifyingOrganization = verified.organization[:64]
+    item.VerificationDateTime = verified.at.strftime("%Y%m%d%H%M%S")
+    item.VerifyingObserverName = verified.name
+    item.VerifyingObserverIdentificationCodeSequence = DicomSequence([])
+    return item
+
+
+def _document_reference(document: PredecessorDocument) -> Dataset:
+    sop = Dataset()
+    sop.ReferencedSOPClassUID = COMPREHENSIVE_SR
+    sop.ReferencedSOPInstanceUID = document.sop_instance_uid
+    return _study_reference(document.study_instance_uid, document.series_instance_uid, sop)
+
+
+def _evidence(header: Dataset) -> Dataset:
+    return _study_reference(
+        header.StudyInstanceUID, header.SeriesInstanceUID, _reference(header, None)
+    )
+
+
+def _study_reference(study_uid: str, series_uid: str, sop: Dataset) -> Dataset:
+    series = Dataset()
+    series.SeriesInstanceUID = series_uid
+    series.ReferencedSOPSequence = DicomSequence([sop])
+    study = Dataset()
+    study.StudyInstanceUID = study_uid
+    study.ReferencedSeriesSequence = DicomSequence([series])
+    return study
+
+
+def _reference(header: Dataset, frame: int | None) -> Dataset:
+    """A reference to the source, to one 0-based frame of it where it has frames."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    if frame is not None and "NumberOfFrames" in header:
+        item.ReferencedFrameNumber = frame + 1
+    return item
+
+
+# Content items (PS3.3 C.17.3), one function for each value type.
+
+
+def _item(relationship: str | None, value_type: str, name: DicomCode | None) -> Dataset:
+    item = Dataset()
+    if relationship is not None:
+        item.RelationshipType = relationship
+    item.ValueType = value_type
+    if name is not None:
+        item.ConceptNameCodeSequence = code_sequence(name)
+    return item
+
+
+def _container(
+    relationship: str | None, name: DicomCode, *content: Dataset, template: str | None = None
+) -> Dataset:
+    item = _item(relationship, "CONTAINER", name)
+    item.ContinuityOfContent = "SEPARATE"
+    if template is not None:
+        identification = Dataset()
+        identification.MappingResource = "DCMR"
+        identification.TemplateIdentifier = template
+        item.ContentTemplateSequence = DicomSequence([identification])
+    if content:
+        item.ContentSequence = DicomSequence(content)
+    return item
+
+
+def _code(relationship: str, name: DicomCode, value: DicomCode) -> Dataset:
+    item = _item(relationship, "CODE", name)
+    item.ConceptCodeSequence = code_sequence(value)
+    return item
+
+
+def _text(relationship: str, name: DicomCode, value: str) -> Dataset:
+    item = _item(relationship, "TEXT", name)
+    item.TextValue = value
+    return item
+
+
+def _uid(relationship: str, name: DicomCode, value: str) -> Dataset:
+    item = _item(relationship, "UIDREF", name)
+    item.UID = value
+    return item
+
+
+def _person(relationship: str, name: DicomCode, value: str) -> Dataset:
+    item = _item(relationship, "PNAME", name)
+    item.PersonName = value
+    return item
+
+
+def _num(relationship: str, name: DicomCode, value: float, unit: DicomCode) -> Dataset:
+    measured = Dataset()
+    measured.MeasurementUnitsCodeSequence = code_sequence(unit)
+    measured.NumericValue = f"{value:.8g}"
+    measured.FloatingPointValue = float(value)
+    item = _item(relationship, "NUM", name)
+    item.MeasuredValueSequence = DicomSequence([measured])
+    return item
