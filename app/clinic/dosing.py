@@ -418,7 +418,7 @@ def plan_dose(
     case = _Case(
         tables=tables,
         row=row,
-        is_group=row.muscle in tables.groups,
+        is_group=tables.is_group(row.muscle),
         low=low,
         high=high,
         base=low + position * (high - low),
@@ -830,7 +830,7 @@ def _row_cautions(
         code, text = words[row.grade]
         note = f" Note: {row.note}." if row.note else ""
         found.append(DoseCaution(code=code, text=text + note, sources=row.sources))
-    if row.muscle in tables.groups:
+    if tables.is_group(row.muscle):
         group = tables.groups[row.muscle]
         what = f"one {group.part}" if group.part else "the whole group"
         found.append(

@@ -46,20 +46,27 @@ class Muscle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MuscleGroup:
-    """A name of dose rows that means several muscles, or one part (`part`) of a muscle.
+    """A name of dose rows that is no row of the muscles' table.
 
-    A dose for the group is never one member's dose.
+    `kind` is `group` (several muscles: its dose is never one member's), `part` (the dose is for
+    one `part` of a muscle, such as a fascicle) or `single` (one muscle of which nothing but its
+    name was found).
     """
 
     name: str
     english: str
     region: str
     limb: str
+    kind: str
     members: tuple[str, ...]
     part: str | None
     grade: str
     sources: tuple[str, ...]
     note: str = ""
+
+    @property
+    def is_single(self) -> bool:
+        return self.kind == "single"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,10 @@ class ClinicalTables:
         """True for a muscle or a group."""
         return name in self.muscles or name in self.groups
 
+    def is_group(self, name: str) -> bool:
+        """True for a name that means several muscles, or a part of one."""
+        return name in self.groups and not self.groups[name].is_single
+
     def english(self, name: str) -> str:
         """The plain name of a muscle or group."""
         return (self.groups.get(name) or self.muscles[name]).english
@@ -423,7 +427,11 @@ def _muscle(r: _Reader) -> Muscle:
 
 
 def _group(r: _Reader) -> MuscleGroup:
+    kind = r.needed("kind")
+    if kind not in ("group", "part", "single"):
+        raise r.fail(f"kind {kind!r} is not known", "Write group, part or single.")
     return MuscleGroup(
+        kind=kind,
         name=r.needed("name"),
         english=r.needed("english"),
         region=r.needed("region"),

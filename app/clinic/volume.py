@@ -519,11 +519,12 @@ def reference_volume(
     if patient.age_years is None or patient.age_years < policy.adult_age_years:
         return NoReference(reason="no reference volume is known for children")
     known = tables.muscles.get(muscle)
-    if muscle in tables.groups or known is None:
+    if tables.is_group(muscle):
         return NoReference(reason="a group of muscles has no reference volume")
-    reference = known.reference
+    english = tables.english(muscle)
+    reference = None if known is None else known.reference
     if reference is None:
-        return NoReference(reason=f"no reference volume of {known.english} was found in a source")
+        return NoReference(reason=f"no reference volume of {english} was found in a source")
     given: tuple[Step, ...] = ()
     if reference.slope_ml_per_m_kg is not None and reference.intercept_ml is not None:
         if patient.height_m is None or patient.weight_kg is None:
@@ -548,7 +549,7 @@ def reference_volume(
         mean_ml = reference.mean_ml
         equation = f"mean of {reference.population}"
     else:
-        return NoReference(reason=f"no reference volume of {known.english} was found in a source")
+        return NoReference(reason=f"no reference volume of {english} was found in a source")
     if reference.sd_ml is None:
         spread_ml = policy.reference_band_without_sd * mean_ml
         band = f"± {policy.reference_band_without_sd:.0%} (judgement: no spread was found)"
@@ -566,7 +567,7 @@ def reference_volume(
             equation=equation,
             sources=reference.sources,
             inputs=given,
-            text=f"A healthy adult's {known.english} measures {mean_ml:.1f} mL "
+            text=f"A healthy adult's {english} measures {mean_ml:.1f} mL "
             f"({equation}; band {low:.0f} to {high:.0f} mL, {band}).",
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ settings.register_profile(
 settings.load_profile("clinic")
 
 TODAY = dt.date(2026, 3, 2)
+
+
+@functools.cache
+def _tables() -> ClinicalTables:
+    return load_tables()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +151,7 @@ class Make:
 
     @staticmethod
     def all_no() -> dict[str, bool | None]:
-        return {c.code: False for c in load_tables().cautions.values() if c.kind == "safety"}
+        return {c.code: False for c in _tables().cautions.values() if c.kind == "safety"}
 
     @staticmethod
     def sweep(spacing_mm: float = 10.0, **other: Any) -> Sweep:
@@ -155,7 +161,7 @@ class Make:
 @pytest.fixture(scope="session")
 def tables() -> ClinicalTables:
     """The shipped tables, read once."""
-    return load_tables()
+    return _tables()
 
 
 @pytest.fixture(scope="session")
