@@ -15,9 +15,13 @@ def find_sector(grey: GreyImage) -> PixelBox:
     `grey` is (rows, columns) uint8.
     """
     rows, columns = grey.shape
-    content = (grey > 10).astype(np.uint8)
-    content = cv2.morphologyEx(content, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
-    content = cv2.morphologyEx(content, cv2.MORPH_OPEN, np.ones((15, 15), np.uint8))
+    content: GreyImage = (grey > 10).astype(np.uint8)
+    content = np.asarray(
+        cv2.morphologyEx(content, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)), np.uint8
+    )
+    content = np.asarray(
+        cv2.morphologyEx(content, cv2.MORPH_OPEN, np.ones((15, 15), np.uint8)), np.uint8
+    )
     count, _, stats, _ = cv2.connectedComponentsWithStats(content)
     if count < 2:
         return PixelBox(column0=0, row0=0, column1=columns, row1=rows)

@@ -61,7 +61,7 @@ class _DepthwiseGradient(torch.autograd.Function):
     # oneDNN's bfloat16 gradients of depthwise convolutions are five to twenty times slower than
     # its float32 ones (torch 2.13, measured): only the gradients are taken in float32.
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, stride: int) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, features: Tensor, weight: Tensor, stride: int) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.stride = stride
         return functional.conv2d(
@@ -101,7 +101,9 @@ class _Depthwise(nn.Conv2d):
         weight = self.weight.to(features.dtype)
         # Unset autocast: it would cast inside the function where no gradient is recorded.
         with torch.autocast("cpu", enabled=False):
-            result: Tensor = _DepthwiseGradient.apply(features, weight, self.stride[0])
+            result: Tensor = _DepthwiseGradient.apply(  # type: ignore[no-untyped-call]
+                features, weight, self.stride[0]
+            )
         return result
 
 
@@ -152,9 +154,7 @@ class MuscleNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            _conv(len(CHANNELS), 32, 3, 2), _norm(32), nn.ReLU6(inplace=True)
-        )
+        self.stem = nn.Sequential(_conv(len(CHANNELS), 32, 3, 2), _norm(32), nn.ReLU6(inplace=True))
         self.blocks = nn.ModuleList(
             _InvertedResidual(kernel, stride, inner, expansion, outer)
             for kernel, stride, inner, expansion, outer in _BLOCKS
@@ -168,8 +168,10 @@ class MuscleNet(nn.Module):
         # photographs, a disc of a few pixels is faint.
         self.prompt_lateral = _conv(len(CHANNELS), _DECODER_CHANNELS[2], 1)
         self.context = nn.Linear(deepest, deepest)
-        self.refines = nn.ModuleList(_Refine(channels, 3 if level < 2 else 5)
-            for level, channels in enumerate(_DECODER_CHANNELS))
+        self.refines = nn.ModuleList(
+            _Refine(channels, 3 if level < 2 else 5)
+            for level, channels in enumerate(_DECODER_CHANNELS)
+        )
         self.narrows = nn.ModuleList(
             _conv(_DECODER_CHANNELS[level + 1], _DECODER_CHANNELS[level], 1)
             for level in range(len(_DECODER_CHANNELS) - 1)
@@ -257,13 +259,23 @@ def load_imagenet(network: MuscleNet, weights: Mapping[str, Tensor]) -> None:
         if not isinstance(block, _InvertedResidual):  # pragma: no cover - built above
             raise TypeError("an encoder block of an unknown kind")
         prefix = f"_blocks.{index}."
-        parts = [(block.depthwise, "_depthwise_conv", "_bn1"), (block.project, "_project_conv", "_bn2")]
+        parts = [
+            (block.depthwise, "_depthwise_conv", "_bn1"),
+            (block.project, "_project_conv", "_bn2"),
+        ]
         if isinstance(block.expand, nn.Sequential):
             parts.append((block.expand, "_expand_conv", "_bn0"))
         for part, convolution, norm in parts:
             with torch.no_grad():
-                part[0].weight.copy_(weights[f"{prefix}{convolution}.weight"])
+                _weight_of(part).copy_(weights[f"{prefix}{convolution}.weight"])
             _copy_norm(part[1], weights, prefix + norm)
+
+
+def _weight_of(part: nn.Sequential) -> Tensor:
+    convolution = part[0]
+    if not isinstance(convolution, nn.Conv2d):  # pragma: no cover - built above
+        raise TypeError("the part does not begin with a convolution")
+    return convolution.weight
 
 
 def _copy_norm(norm: nn.Module, weights: Mapping[str, Tensor], prefix: str) -> None:

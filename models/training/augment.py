@@ -79,8 +79,11 @@ def draw_example(
             break
     grey = np.asarray(image, np.uint8)
     field = np.asarray(labels, np.uint8)
-    if sample.view == "long_axis" and target is not None and target.automatic and (
-        random.random() < settings.fat
+    if (
+        sample.view == "long_axis"
+        and target is not None
+        and target.automatic
+        and (random.random() < settings.fat)
     ):
         grey = _put_fat_on_top(grey, field[..., 0], random)
     if settings.intensity > 0:
@@ -162,6 +165,8 @@ def _geometry(
     # Maps of source columns and rows for each output pixel: one resampling for all of it.
     calm = 0.6**attempt
     unit = (np.arange(size, dtype=np.float32) + 0.5) / size * 2.0 - 1.0
+    across: _Float32
+    down: _Float32
     across, down = np.meshgrid(unit, unit)
     if random.random() < settings.panorama * (2.0 if view == "short_axis" else 0.6):
         across, down = _panorama(across, down, random)
@@ -225,7 +230,7 @@ def _smooth_noise(shape: tuple[int, int], grid: tuple[int, int], random: Random)
 
 
 def fat_texture(rows: int, columns: int, random: Random) -> _Float32:
-    """(rows, columns) float32 0 to 255: a made-up subcutaneous layer, dark lobules in bright septa."""
+    """(rows, columns) float32 0 to 255: a made-up fat layer, dark lobules in bright septa."""
     base = random.uniform(25, 120)
     field = base * (1.0 + 0.25 * _smooth_noise((rows, columns), (4, 5), random))
     field += base * 0.5 * np.abs(_smooth_noise((rows, columns), (max(3, rows // 5), 6), random))
@@ -243,8 +248,8 @@ def fat_texture(rows: int, columns: int, random: Random) -> _Float32:
     grain = _smooth_noise((rows, columns), (rows // 2 + 1, columns // 3 + 1), random)
     field *= np.exp(0.3 * grain)
     skin = random.uniform(2, 7)
-    field += random.uniform(40, 130) * np.exp(-(position / skin) ** 2)
-    return np.clip(field, 0, 255).astype(np.float32)
+    field += random.uniform(40, 130) * np.exp(-((position / skin) ** 2))
+    return np.asarray(np.clip(field, 0, 255), np.float32)
 
 
 def _put_fat_on_top(grey: GreyImage, target: GreyImage, random: Random) -> GreyImage:
@@ -268,7 +273,7 @@ def _put_fat_on_top(grey: GreyImage, target: GreyImage, random: Random) -> GreyI
     blend = 1.0 / (1.0 + np.exp(np.clip((rows - limit[None, :]) / steepness, -30, 30)))
     lit = (grey > 0).astype(np.float32)
     mixed = grey.astype(np.float32) * (1.0 - blend) + fat * lit * blend
-    return np.clip(mixed, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(mixed, 0, 255), np.uint8)
 
 
 def vary_intensity(grey: GreyImage, random: Random, strength: float) -> GreyImage:
@@ -317,9 +322,9 @@ def vary_intensity(grey: GreyImage, random: Random, strength: float) -> GreyImag
         floor = random.uniform(-0.12, 0.12)
         field = np.clip((field + floor) / (1.0 + floor), 0, 1)
     if chance(0.15):
-        field = field + random.uniform(0.01, 0.05) * random.normal(
-            size=field.shape
-        ).astype(np.float32)
+        field = field + random.uniform(0.01, 0.05) * random.normal(size=field.shape).astype(
+            np.float32
+        )
     gain = 2.0 ** (random.normal() * 0.35 * strength)
     out = np.clip(field * gain * 255.0, 0, 255).astype(np.uint8)
     if chance(0.1):
@@ -343,7 +348,7 @@ def _shadow(rows: int, columns: int, random: Random) -> _Float32:
     profile = np.exp(-(((position - centre) / width) ** 4))
     start = random.uniform(0, 0.6) * rows if random.random() < 0.6 else -rows
     depth = 1.0 / (1.0 + np.exp(-(np.arange(rows, dtype=np.float32)[:, None] - start) / 6.0))
-    return (1.0 - random.uniform(0.4, 0.95) * profile * depth).astype(np.float32)
+    return np.asarray(1.0 - random.uniform(0.4, 0.95) * profile * depth, np.float32)
 
 
 def _burn_in_marks(grey: GreyImage, random: Random) -> None:
@@ -354,7 +359,9 @@ def _burn_in_marks(grey: GreyImage, random: Random) -> None:
         kind = random.random()
         if kind < 0.4:
             text = "".join(random.choice(list("0123456789.cmGDBRL "), 6))
-            cv2.putText(grey, text, spot, cv2.FONT_HERSHEY_SIMPLEX, random.uniform(0.25, 0.6), level)
+            cv2.putText(
+                grey, text, spot, cv2.FONT_HERSHEY_SIMPLEX, random.uniform(0.25, 0.6), level
+            )
         elif kind < 0.7:
             column = int(random.choice([2, size - 5]))
             for row in range(0, size, int(random.integers(8, 40))):

@@ -209,12 +209,12 @@ def second_belly(lines: GreyImage) -> GreyImage | None:
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats((lines > 0).astype(np.uint8))
     long_ones = [
-        index for index in range(1, count) if stats[index, cv2.CC_STAT_WIDTH] > 0.12 * lines.shape[1]
+        index
+        for index in range(1, count)
+        if stats[index, cv2.CC_STAT_WIDTH] > 0.12 * lines.shape[1]
     ]
-    # Pieces of one line are joined: those that overlap in rows' order but not in columns.
-    lines_found: list[NDArray[np.int64]] = []
-    for index in sorted(long_ones, key=lambda one: float(np.nonzero(labels == one)[0].mean())):
-        lines_found.append(np.asarray(labels == index).astype(np.int64))
+    by_depth = sorted(long_ones, key=lambda one: float(np.nonzero(labels == one)[0].mean()))
+    lines_found = [np.asarray(labels == index) for index in by_depth]
     if len(lines_found) < 3:
         return None
     second, third = lines_found[1], lines_found[2]
@@ -272,14 +272,15 @@ def _polygons(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: list(entry["muscles"]) for name, entry in entries.items()}
 
 
-def _outlined(muscles: list[dict[str, Any]], shape: tuple[int, int], sector: PixelBox) -> (
-    tuple[Target, ...]
-):
+def _outlined(
+    muscles: list[dict[str, Any]], shape: tuple[int, int], sector: PixelBox
+) -> tuple[Target, ...]:
     masks = []
     for muscle in muscles:
         mask = np.zeros(shape, np.uint8)
         cv2.fillPoly(mask, [np.round(np.asarray(muscle["polygon"])).astype(np.int32)], 255)
         masks.append(_mask_to_square(mask, sector))
+
     # The automatic answer: the largest whole muscle, else the largest one outlined.
     def rank(index: int) -> tuple[bool, int]:
         return bool(muscles[index]["complete"]), int(np.count_nonzero(masks[index]))

@@ -31,7 +31,7 @@ def make_negatives(count: int, *, seed: int) -> list[GreyImage]:
 
 
 def _grey(field: _Float32) -> GreyImage:
-    return np.clip(field, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(field, 0, 255), np.uint8)
 
 
 def _blank(random: Random) -> GreyImage:
@@ -70,9 +70,9 @@ def _noise(random: Random) -> GreyImage:
 def _bars(random: Random) -> GreyImage:
     count = int(random.integers(4, 12))
     levels = random.uniform(0, 255, count)
-    field = np.repeat(levels[None, :], _SIZE, 0)
+    stripes = np.repeat(levels[None, :], _SIZE, 0).astype(np.float32)
     field = np.asarray(
-        cv2.resize(field.astype(np.float32), (_SIZE, _SIZE), interpolation=cv2.INTER_NEAREST)
+        cv2.resize(stripes, (_SIZE, _SIZE), interpolation=cv2.INTER_NEAREST), np.float32
     )
     if random.random() < 0.4:
         field[int(_SIZE * random.uniform(0.6, 0.8)) :] = random.uniform(0, 255)
@@ -86,9 +86,10 @@ def _gradient(random: Random) -> GreyImage:
     if random.random() < 0.3:
         field = 255 * np.hypot(row - random.uniform(0, 1), column - random.uniform(0, 1))
     if random.random() < 0.3:
-        field = 255.0 * ((row * random.uniform(4, 20)).astype(int) % 2 ^ (
-            column * random.uniform(4, 20)
-        ).astype(int) % 2)
+        field = 255.0 * (
+            (row * random.uniform(4, 20)).astype(int) % 2
+            ^ (column * random.uniform(4, 20)).astype(int) % 2
+        )
     return _grey(field.astype(np.float32))
 
 
@@ -101,8 +102,12 @@ def _text(random: Random) -> GreyImage:
         text = "".join(random.choice(letters, int(random.integers(5, 40))))
         level = int(random.integers(150, 256)) if dark else int(random.integers(0, 100))
         cv2.putText(
-            image, text, (int(random.integers(0, 40)), row), cv2.FONT_HERSHEY_SIMPLEX,
-            random.uniform(0.25, 0.6), level,
+            image,
+            text,
+            (int(random.integers(0, 40)), row),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            random.uniform(0.25, 0.6),
+            level,
         )
         row += int(random.integers(10, 40))
     return image
@@ -114,7 +119,7 @@ def _fractal(random: Random) -> _Float32:
     for octave in range(1, 7):
         cells = 2**octave + 1
         field += roughness**octave * smooth_noise(_SIZE, (cells, cells), random)
-    return (field - field.mean()) / (field.std() + 1e-6)
+    return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
 
 
 def _texture(random: Random) -> GreyImage:
@@ -160,7 +165,7 @@ def _blob(random: Random, reach: float) -> _Float32:
     along = across * np.cos(angle) + down * np.sin(angle)
     over = down * np.cos(angle) - across * np.sin(angle)
     wavy = 1.0 + random.uniform(0, 0.2) * smooth_noise(_SIZE, (5, 5), random)
-    return (np.hypot(along / radii[0], over / radii[1]) * wavy).astype(np.float32)
+    return np.asarray(np.hypot(along / radii[0], over / radii[1]) * wavy, np.float32)
 
 
 def _organ(random: Random) -> GreyImage:
@@ -219,15 +224,20 @@ def _scan(echo: _Float32, random: Random) -> GreyImage:
     if random.random() < 0.25:
         corner = random.integers(20, 160, 2)
         cv2.rectangle(
-            grey, (int(corner[0]), int(corner[1])),
+            grey,
+            (int(corner[0]), int(corner[1])),
             (int(corner[0] + random.integers(20, 90)), int(corner[1] + random.integers(20, 90))),
-            int(random.integers(120, 256)), 1,
+            int(random.integers(120, 256)),
+            1,
         )
     if random.random() < 0.4:
         cv2.putText(
-            grey, "".join(random.choice(list("0123456789.cmMHzFR "), 8)),
+            grey,
+            "".join(random.choice(list("0123456789.cmMHzFR "), 8)),
             (int(random.integers(0, 180)), int(random.integers(10, 250))),
-            cv2.FONT_HERSHEY_SIMPLEX, random.uniform(0.25, 0.5), int(random.integers(150, 256)),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            random.uniform(0.25, 0.5),
+            int(random.integers(150, 256)),
         )
     return grey
 

