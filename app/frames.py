@@ -35,6 +35,7 @@ class UsedFrame:
     quality: FrameQuality
     region: PixelBox
     segmentation: Segmentation | None
+    prompted: bool
     outline: tuple[ImagePoint, ...] | None
     muscle: BoolMask
     section: CrossSection | None
@@ -111,14 +112,13 @@ def look_at(
     quality = grade(frame.pixels[region.slices])
     rows, columns = frame.pixels.shape
     outline = _outline_of(clip, frame, request.outlines)
+    prompt = prompt_for(clip, frame, request)
     segmentation: Segmentation | None = None
     muscle = np.zeros((rows, columns), dtype=np.bool_)
     if outline is not None:
         muscle = fill_outline(outline, rows=rows, columns=columns)
     elif quality.usable:
-        segmentation = segmenter.segment(
-            frame.pixels, prompt_for(clip, frame, request), region=clip.region
-        )
+        segmentation = segmenter.segment(frame.pixels, prompt, region=clip.region)
         muscle = segmentation.muscle
     return UsedFrame(
         key=key,
@@ -128,6 +128,7 @@ def look_at(
         quality=quality,
         region=region,
         segmentation=segmentation,
+        prompted=bool(prompt.clicks) or prompt.box is not None,
         outline=outline,
         muscle=muscle,
         section=None,

@@ -31,7 +31,13 @@ def plan_document(
         "intended_use": "Research and decision support. A suggestion until a named clinician "
         "confirms it.",
         "marks": marks(used),
-        "target": {"muscle": request.muscle, "side": request.side, "view": view},
+        "target": {
+            "muscle": request.muscle,
+            "name": tables.english(request.muscle),
+            "anatomy": anatomy_code(request.muscle, tables),
+            "side": request.side,
+            "view": view,
+        },
         "frames": [_frame(frame) for frame in used],
         "cautions": image_cautions(request, used, view),
         "provenance": {
@@ -46,6 +52,20 @@ def plan_document(
         document["cautions"] = [*document["cautions"], *clinic.pop("cautions", [])]
         document.update(clinic)
     return document
+
+
+def anatomy_code(muscle: str, tables: ClinicalTables) -> dict[str, str]:
+    """The coded concept of a muscle: SNOMED CT where DICOM lists it, else Uberon, else generic.
+
+    DICOM's context groups name few limb muscles one by one; Uberon names nearly all, and its
+    "Entire …" cross-references into SNOMED CT are doubtful for some, so they are not used.
+    """
+    known = tables.muscles.get(muscle)
+    if known is not None and known.sct_dicom:
+        return {"code": known.sct_dicom, "scheme": "SCT", "meaning": known.english}
+    if known is not None and known.uberon:
+        return {"code": known.uberon, "scheme": "UBERON", "meaning": known.english}
+    return {"code": "127954009", "scheme": "SCT", "meaning": "Skeletal muscle"}
 
 
 def marks(used: Sequence[UsedFrame]) -> list[str]:
@@ -108,6 +128,7 @@ def _segmentation(frame: UsedFrame) -> dict[str, Any] | None:
         return None
     return {
         "weights_version": found.weights_version,
+        "prompted": frame.prompted,
         "confidence": round(found.confidence, 3),
         "abstained": None if found.abstained is None else found.abstained.value,
         "view": found.view.value,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from imaging.arrays import BoolMask
+from imaging.arrays import BoolMask, GreyImage
 from imaging.errors import UnreadableFile
 from imaging.geometry import ImagePoint
 
@@ -170,6 +170,11 @@ def masks_from_png(data: bytes) -> LabelMasks:
 def mask_png(mask: BoolMask) -> bytes:
     """A PNG of 0 outside and 255 inside, the size of the mask."""
     return _png(mask.astype(np.uint8) * np.uint8(255))
+
+
+def grey_png(pixels: GreyImage) -> bytes:
+    """A grey frame (rows, columns) uint8 as PNG."""
+    return _png(pixels)
 
 
 def _png(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
