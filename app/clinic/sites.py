@@ -35,6 +35,9 @@ LLOYD_ROUNDS = 20
 STILL_MM = 0.02
 """A round that moves no site further than this is the last."""
 
+TIE_MM = 1e-6
+"""Two places whose distances differ by no more than this are as near as each other."""
+
 MOVES_TRIED = 60
 """How many other places are tried, nearest first, for a site that no needle reaches safely."""
 
@@ -562,7 +565,7 @@ def _place_on(
             break
         log.say(
             f"On frame {section.frame_key} the muscle is too small for {fewer} sites "
-            f"{policy.site_spacing_mm:g} mm apart."
+            f"{policy.site_spacing_mm:g} mm apart; a sweep gives room for more along the muscle."
         )
     found: list[InjectionSite] = []
     for point in points:
@@ -574,10 +577,18 @@ def _place_on(
 
 
 def _snapped(tissue: _Tissue, point: FloatArray, policy: Policy) -> FloatArray:
-    """The point itself if it keeps every margin, else the nearest allowed cell's centre."""
-    at = TissuePoint(lateral_mm=float(point[0]), depth_mm=float(point[1]))
-    if _keeps_margins(tissue, at, policy):
-        return point
+    """The point itself if it keeps every margin, else the nearest allowed cell's centre.
+
+    Where several cells are as near, the point between them comes first, so that a symmetric
+    muscle keeps its sites on its middle line.
+    """
+    allowed = tissue.allowed_mm
+    distance = np.hypot(*(allowed - point).T)
+    between: FloatArray = allowed[distance <= distance.min() + TIE_MM].mean(axis=0)
+    for place in (point, between):
+        at = TissuePoint(lateral_mm=float(place[0]), depth_mm=float(place[1]))
+        if _keeps_margins(tissue, at, policy):
+            return place
     nearest: FloatArray = _by_distance(tissue, point)[0]
     return nearest
 

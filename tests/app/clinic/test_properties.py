@@ -283,12 +283,24 @@ def test_sites_keep_their_margins(
             assert a.number == b.number or gap >= policy.site_spacing_mm - EPSILON
 
 
+def own_mirror_image(mask: BoolMask, avoid: BoolMask) -> bool:
+    """True if muscle and structures are symmetric about the muscle's own middle."""
+    columns = np.nonzero(mask.any(axis=0))[0]
+    room = mask.shape[1]
+    padded = [np.pad(m, ((0, 0), (room, room))) for m in (mask, avoid)]
+    first, last = columns[0] + room, columns[-1] + room
+    windows = [m[:, first - room : last + room + 1] for m in padded]
+    return all(bool((w == w[:, ::-1]).all()) for w in windows)
+
+
 @given(muscle=muscles(), wanted=st.integers(1, 6), view=views)
 def test_sites_are_mirrored_with_the_image(
     make: Any, muscle: tuple[BoolMask, BoolMask, Calibration], wanted: int, view: str
 ) -> None:
-    """The mirrored image has the mirrored sites, each as far from edge and nerve as before."""
+    """The mirrored image has the mirrored sites; only a muscle that is its own mirror image, with
+    a structure in its middle, leaves two equal places to choose from."""
     mask, avoid, scale = muscle
+    assume(not (avoid.any() and own_mirror_image(mask, avoid)))
     there = place_sites(make.inputs(), seen(make, mask, avoid, scale, view), wanted, TABLES)
     flipped = seen(make, mask[:, ::-1], avoid[:, ::-1], scale, view)
     back = place_sites(make.inputs(), flipped, wanted, TABLES)
@@ -308,7 +320,7 @@ def test_a_symmetric_muscle_has_symmetric_sites(
     make: Any, tables: ClinicalTables, wanted: int, columns: int
 ) -> None:
     """The sites of an ellipse lie evenly to both sides of its middle, for even and odd widths."""
-    mask = make.ellipse((300, columns), (140, columns / 2), (70, 130))
+    mask = make.ellipse((300, columns), (140, columns / 2), (100, 150))
     sites = place_sites(make.inputs(), make.observation(make.section(mask)), wanted, tables).sites
     assert len(sites) == wanted
     here = sorted((round(s.point.column - columns / 2, 3), round(s.point.row, 3)) for s in sites)
