@@ -58,29 +58,38 @@ ONE_MM = TissuePoint(lateral_mm=1.0, depth_mm=1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlaySite:
-    """A numbered site: its point, its words (depth, Units, mL), and where the needle enters."""
+    """A numbered site: its point, and its words (depth, Units, mL)."""
 
     number: int
     point: ImagePoint
     label: str = ""
-    entry: ImagePoint | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayNeedle:
+    """A needle's way from the skin to a site; not `clear` if it meets something to avoid."""
+
+    number: int
+    entry: ImagePoint
+    target: ImagePoint
+    clear: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Overlay:
-    """All that one picture shows, in image pixels and words.
+    """All that is drawn on a frame, in image pixels and words.
 
     Masks are (rows, columns) bool of the frame's size. `outline`, where an operator drew one,
     is shown instead of the muscle mask's border. `skin_row` is where the ruler's zero lies.
     `identifiers` are the patient's two where they are known; `marks` say what the picture is not.
     """
 
-    grey: GreyImage
     muscle: BoolMask | None = None
     nerve: BoolMask | None = None
     vessel: BoolMask | None = None
     outline: tuple[ImagePoint, ...] | None = None
     sites: tuple[OverlaySite, ...] = ()
+    needles: tuple[OverlayNeedle, ...] = ()
     calibration: Calibration | None = None
     skin_row: int = 0
     heading: tuple[str, ...] = ()
@@ -109,27 +118,65 @@ class Layout:
         )
 
 
-def draw_overlay(overlay: Overlay) -> ColourImage:
-    """The picture as (height, width, 3) uint8 RGB, `layout_of` says where the frame lies on it."""
-    return render(compose(overlay))
+def draw_overlay(grey: GreyImage, overlay: Overlay) -> ColourImage:
+    """The picture (height, width, 3) uint8 RGB of a frame (rows, columns) uint8.
+
+    It is larger than the frame: `layout_of` says where the frame lies on it.
+    """
+    return render(compose(grey, overlay))
 
 
-def overlay_png(overlay: Overlay) -> bytes:
+def overlay_png(grey: GreyImage, overlay: Overlay) -> bytes:
     """The picture as PNG."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(draw_overlay(overlay), cv2.COLOR_RGB2BGR))
+    picture = cv2.cvtColor(draw_overlay(grey, overlay), cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".png", picture)
     if not done:  # pragma: no cover -- an encoder without memory
         raise MemoryError("the PNG encoder gave up")
     return bytes(data.tobytes())
 
 
-def overlay_svg(overlay: Overlay) -> str:
+def overlay_svg(grey: GreyImage, overlay: Overlay) -> str:
     """The same picture as SVG, from the same shapes; the frame is embedded as PNG."""
-    return svg(compose(overlay))
+    return svg(compose(grey, overlay))
 
 
-def layout_of(overlay: Overlay) -> Layout:
+def overlay_svg_text(overlay: Overlay, *, rows: int, columns: int) -> str:
+    """The drawing alone as SVG in image pixels (view box columns × rows), to lie over the frame.
+
+    Contours, sites, needles and scale as on the picture, with the marks along the upper edge.
+    """
+    whole = layout_of(overlay, rows=rows, columns=columns)
+    layout = Layout(
+        magnification=whole.magnification,
+        left=0,
+        top=0,
+        width=whole.width,
+        height=whole.height,
+        canvas_width=whole.width,
+        canvas_height=whole.height,
+    )
+    scene = Scene(width=columns, height=rows, ground=None, photo=None, title=_title(overlay))
+    _frame_shapes(scene, layout, overlay)
+    for index, mark in enumerate(overlay.marks):
+        scene.shapes.append(
+            Words(
+                text=mark,
+                at=(10.0, 22.0 + index * 20.0),
+                size_px=TEXT_SIZE,
+                colour=ORANGE,
+                bold=True,
+                halo=2,
+            )
+        )
+    return svg(scene, magnification=1.0 / layout.magnification)
+
+
+def _title(overlay: Overlay) -> str:
+    return " · ".join((*overlay.heading, *overlay.marks)) or "Ultrasound frame"
+
+
+def layout_of(overlay: Overlay, *, rows: int, columns: int) -> Layout:
     """The layout: a header, the marks, the frame with the ruler at its left, a footer."""
-    rows, columns = overlay.grey.shape
     magnification = SMALLEST_PICTURE_WIDTH / columns
     magnification = min(LARGEST_MAGNIFICATION, max(1.0, math.ceil(magnification * 2) / 2))
     width, height = round(columns * magnification), round(rows * magnification)
@@ -154,27 +201,36 @@ def _list_rows(sites: int, width: int) -> int:
     return math.ceil(sites / max(1, width // LIST_COLUMN))
 
 
-def compose(overlay: Overlay) -> Scene:
-    """The picture as shapes."""
-    layout = layout_of(overlay)
+def compose(grey: GreyImage, overlay: Overlay) -> Scene:
+    """The picture of a frame (rows, columns) uint8 as shapes."""
+    layout = layout_of(overlay, rows=grey.shape[0], columns=grey.shape[1])
     scene = Scene(
         width=layout.canvas_width,
         height=layout.canvas_height,
         ground=GROUND,
         photo=Photo(
-            pixels=overlay.grey,
+            pixels=grey,
             corner=(float(layout.left), float(layout.top)),
             magnification=layout.magnification,
         ),
-        title=" · ".join((*overlay.heading, *overlay.marks)) or "Ultrasound frame",
+        title=_title(overlay),
     )
     _header(scene, layout, overlay)
     _ruler(scene, layout, overlay)
-    _structures(scene, layout, overlay)
-    _scale_bar(scene, layout, overlay)
-    _sites(scene, layout, overlay)
+    _frame_shapes(scene, layout, overlay)
     _footer(scene, layout, overlay)
     return scene
+
+
+def _frame_shapes(scene: Scene, layout: Layout, overlay: Overlay) -> None:
+    """What lies on the frame itself, in the order of drawing."""
+    _structures(scene, layout, overlay)
+    _scale_bar(scene, layout, overlay)
+    for needle in overlay.needles:
+        way = (layout.to_canvas(needle.entry), layout.to_canvas(needle.target))
+        colour = WHITE if needle.clear else VERMILION
+        scene.shapes.append(Line(points=way, colour=colour, width=2, halo=1.5, dash=(9, 6)))
+    _sites(scene, layout, overlay)
 
 
 def _header(scene: Scene, layout: Layout, overlay: Overlay) -> None:
@@ -367,10 +423,6 @@ def _scale_bar(scene: Scene, layout: Layout, overlay: Overlay) -> None:
 
 
 def _sites(scene: Scene, layout: Layout, overlay: Overlay) -> None:
-    for site in overlay.sites:
-        if site.entry is not None:
-            way = (layout.to_canvas(site.entry), layout.to_canvas(site.point))
-            scene.shapes.append(Line(points=way, colour=WHITE, width=2, halo=1.5, dash=(9, 6)))
     centres = [layout.to_canvas(site.point) for site in overlay.sites]
     taken = [_around(centre) for centre in centres]
     for structure in (overlay.nerve, overlay.vessel):

@@ -83,12 +83,15 @@ HALO: Colour = (0, 0, 0)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Scene:
-    """A canvas with a photo and shapes on it, in drawing order; words always lie on top."""
+    """A canvas with a photo and shapes on it, in drawing order; words always lie on top.
+
+    Without a ground and a photo it is a drawing to lie over something else.
+    """
 
     width: int
     height: int
-    ground: Colour
-    photo: Photo
+    ground: Colour | None
+    photo: Photo | None
     title: str
     shapes: list[Shape] = field(default_factory=list)
 
@@ -114,8 +117,9 @@ def rounded_box(
 def render(scene: Scene) -> ColourImage:
     """The scene as (height, width, 3) uint8 RGB."""
     canvas: NDArray[np.uint8] = np.empty((scene.height, scene.width, 3), dtype=np.uint8)
-    canvas[:] = scene.ground
-    _lay_photo(canvas, scene.photo)
+    canvas[:] = scene.ground or HALO
+    if scene.photo is not None:
+        _lay_photo(canvas, scene.photo)
     for shape in scene.shapes:
         if isinstance(shape, Line):
             _draw_line(canvas, shape)
@@ -215,26 +219,38 @@ def _draw_disc(canvas: NDArray[np.uint8], disc: Disc) -> None:
     cv2.circle(canvas, (across, down), radius, disc.colour, -1, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
-def svg(scene: Scene) -> str:
-    """The scene as a standalone SVG document; every text in it is inert."""
-    rows, columns = scene.photo.pixels.shape
-    _, data = cv2.imencode(".png", scene.photo.pixels)
-    encoded = base64.b64encode(data.tobytes()).decode("ascii")
-    left, top = scene.photo.corner
+def svg(scene: Scene, *, magnification: float = 1.0) -> str:
+    """The scene as a standalone SVG document, its shapes magnified; every text in it is inert."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {scene.width} {scene.height}" '
         f'width="{scene.width}" height="{scene.height}" role="img" '
         f"font-family=\"'DejaVu Sans', Verdana, sans-serif\">",
         f"<title>{_inert(scene.title)}</title>",
-        f'<rect width="100%" height="100%" fill="{_hex(scene.ground)}"/>',
-        f'<image x="{left:g}" y="{top:g}" width="{columns * scene.photo.magnification:g}" '
-        f'height="{rows * scene.photo.magnification:g}" preserveAspectRatio="none" '
-        f'href="data:image/png;base64,{encoded}"/>',
+    ]
+    if scene.ground is not None:
+        parts.append(f'<rect width="100%" height="100%" fill="{_hex(scene.ground)}"/>')
+    if scene.photo is not None:
+        parts.append(_svg_photo(scene.photo))
+    parts += [
+        f'<g transform="scale({magnification:.8g})">' if magnification != 1.0 else "<g>",
         *(_svg_shape(shape) for shape in scene.shapes if not isinstance(shape, Words)),
         *(_svg_words(shape) for shape in scene.shapes if isinstance(shape, Words)),
+        "</g>",
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _svg_photo(photo: Photo) -> str:
+    rows, columns = photo.pixels.shape
+    _, data = cv2.imencode(".png", photo.pixels)
+    encoded = base64.b64encode(data.tobytes()).decode("ascii")
+    left, top = photo.corner
+    return (
+        f'<image x="{left:g}" y="{top:g}" width="{columns * photo.magnification:g}" '
+        f'height="{rows * photo.magnification:g}" preserveAspectRatio="none" '
+        f'href="data:image/png;base64,{encoded}"/>'
+    )
 
 
 def _svg_shape(shape: Line | Area | Disc) -> str:
