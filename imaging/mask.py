@@ -155,7 +155,7 @@ def labels_png(
     return _png(labels)
 
 
-def read_labels(data: bytes) -> LabelMasks:
+def masks_from_png(data: bytes) -> LabelMasks:
     """The masks of a label map that `labels_png` wrote. Raises UnreadableFile for other bytes."""
     labels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2 or labels.dtype != np.uint8 or labels.max() > 3:

@@ -58,38 +58,33 @@ ONE_MM = TissuePoint(lateral_mm=1.0, depth_mm=1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlaySite:
-    """A numbered site: its point, and its words (depth, Units, mL)."""
+    """A numbered site: its point, its words (depth, Units, mL), and where the needle enters.
+
+    The way is not `clear` if it meets something that the needle must keep off.
+    """
 
     number: int
     point: ImagePoint
     label: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayNeedle:
-    """A needle's way from the skin to a site; not `clear` if it meets something to avoid."""
-
-    number: int
-    entry: ImagePoint
-    target: ImagePoint
+    entry: ImagePoint | None = None
     clear: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Overlay:
-    """All that is drawn on a frame, in image pixels and words.
+    """All that one picture shows, in image pixels and words.
 
     Masks are (rows, columns) bool of the frame's size. `outline`, where an operator drew one,
     is shown instead of the muscle mask's border. `skin_row` is where the ruler's zero lies.
     `identifiers` are the patient's two where they are known; `marks` say what the picture is not.
     """
 
+    grey: GreyImage
     muscle: BoolMask | None = None
     nerve: BoolMask | None = None
     vessel: BoolMask | None = None
     outline: tuple[ImagePoint, ...] | None = None
     sites: tuple[OverlaySite, ...] = ()
-    needles: tuple[OverlayNeedle, ...] = ()
     calibration: Calibration | None = None
     skin_row: int = 0
     heading: tuple[str, ...] = ()
@@ -118,34 +113,35 @@ class Layout:
         )
 
 
-def draw_overlay(grey: GreyImage, overlay: Overlay) -> ColourImage:
-    """The picture (height, width, 3) uint8 RGB of a frame (rows, columns) uint8.
+def draw_overlay(overlay: Overlay) -> ColourImage:
+    """The picture (height, width, 3) uint8 RGB, larger than the frame.
 
-    It is larger than the frame: `layout_of` says where the frame lies on it.
+    `layout_of` says where the frame lies on it.
     """
-    return render(compose(grey, overlay))
+    return render(compose(overlay))
 
 
-def overlay_png(grey: GreyImage, overlay: Overlay) -> bytes:
+def overlay_png(overlay: Overlay) -> bytes:
     """The picture as PNG."""
-    picture = cv2.cvtColor(draw_overlay(grey, overlay), cv2.COLOR_RGB2BGR)
+    picture = cv2.cvtColor(draw_overlay(overlay), cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".png", picture)
     if not done:  # pragma: no cover -- an encoder without memory
         raise MemoryError("the PNG encoder gave up")
     return bytes(data.tobytes())
 
 
-def overlay_svg(grey: GreyImage, overlay: Overlay) -> str:
+def overlay_svg(overlay: Overlay) -> str:
     """The same picture as SVG, from the same shapes; the frame is embedded as PNG."""
-    return svg(compose(grey, overlay))
+    return svg(compose(overlay))
 
 
-def overlay_svg_text(overlay: Overlay, *, rows: int, columns: int) -> str:
+def drawing_svg(overlay: Overlay) -> str:
     """The drawing alone as SVG in image pixels (view box columns × rows), to lie over the frame.
 
     Contours, sites, needles and scale as on the picture, with the marks along the upper edge.
     """
-    whole = layout_of(overlay, rows=rows, columns=columns)
+    whole = layout_of(overlay)
+    rows, columns = overlay.grey.shape
     layout = Layout(
         magnification=whole.magnification,
         left=0,
@@ -175,8 +171,9 @@ def _title(overlay: Overlay) -> str:
     return " · ".join((*overlay.heading, *overlay.marks)) or "Ultrasound frame"
 
 
-def layout_of(overlay: Overlay, *, rows: int, columns: int) -> Layout:
+def layout_of(overlay: Overlay) -> Layout:
     """The layout: a header, the marks, the frame with the ruler at its left, a footer."""
+    rows, columns = overlay.grey.shape
     magnification = SMALLEST_PICTURE_WIDTH / columns
     magnification = min(LARGEST_MAGNIFICATION, max(1.0, math.ceil(magnification * 2) / 2))
     width, height = round(columns * magnification), round(rows * magnification)
@@ -201,15 +198,15 @@ def _list_rows(sites: int, width: int) -> int:
     return math.ceil(sites / max(1, width // LIST_COLUMN))
 
 
-def compose(grey: GreyImage, overlay: Overlay) -> Scene:
-    """The picture of a frame (rows, columns) uint8 as shapes."""
-    layout = layout_of(overlay, rows=grey.shape[0], columns=grey.shape[1])
+def compose(overlay: Overlay) -> Scene:
+    """The picture as shapes."""
+    layout = layout_of(overlay)
     scene = Scene(
         width=layout.canvas_width,
         height=layout.canvas_height,
         ground=GROUND,
         photo=Photo(
-            pixels=grey,
+            pixels=overlay.grey,
             corner=(float(layout.left), float(layout.top)),
             magnification=layout.magnification,
         ),
@@ -226,9 +223,11 @@ def _frame_shapes(scene: Scene, layout: Layout, overlay: Overlay) -> None:
     """What lies on the frame itself, in the order of drawing."""
     _structures(scene, layout, overlay)
     _scale_bar(scene, layout, overlay)
-    for needle in overlay.needles:
-        way = (layout.to_canvas(needle.entry), layout.to_canvas(needle.target))
-        colour = WHITE if needle.clear else VERMILION
+    for site in overlay.sites:
+        if site.entry is None:
+            continue
+        way = (layout.to_canvas(site.entry), layout.to_canvas(site.point))
+        colour = WHITE if site.clear else VERMILION
         scene.shapes.append(Line(points=way, colour=colour, width=2, halo=1.5, dash=(9, 6)))
     _sites(scene, layout, overlay)
 
