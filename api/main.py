@@ -80,6 +80,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     for module in (analyses, decisions, objects, catalogue, health):
         app.include_router(module.router)
+    app.include_router(catalogue.problem_router)
     app.mount("/", StaticFiles(directory=STATIC, html=True, check_dir=False), name="viewer")
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

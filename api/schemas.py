@@ -199,4 +199,7 @@ class WhatIf(_Body):
 class SessionRequest(_Body):
     """Analyses that are to be treated in one session, under joint caps."""
 
-    analyses: Annotated[tuple[Short, ...], Field(min_length=1, max_length=40)]
+    analyses: Annotated[
+        tuple[Annotated[str, Field(pattern="^[0-9a-f]{32}$")], ...],
+        Field(min_length=1, max_length=40),
+    ]

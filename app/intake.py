@@ -40,7 +40,7 @@ def harmless_name(name: str | None, position: int) -> str:
     """The sender's file name without folders and control characters, never empty."""
     plain = PurePosixPath(PureWindowsPath(name or "").name).name
     plain = "".join(c for c in plain if unicodedata.category(c)[0] != "C").strip()
-    return plain[-200:] or f"file-{position}"
+    return plain[-200:] if plain.strip(".") else f"file-{position}"
 
 
 def examine(

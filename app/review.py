@@ -166,6 +166,12 @@ def obstacles(record: AnalysisRecord) -> list[str]:
     if record.state is not State.DRAFT or record.plan is None:
         return [f"It is {record.state.value.replace('_', ' ')}, not a draft."]
     plan, found = record.plan, []
+    dose, sites_refused = plan.get("dose") or {}, plan.get("sites_refused")
+    if not dose.get("planned"):
+        found.append(f"There is no dose to confirm: {dose.get('reason', 'none was planned')}")
+    if sites_refused:
+        found.append(f"There are no sites to confirm: {sites_refused['reason']}")
+    found += [question["text"] for question in plan.get("unanswered", [])]
     if record.request.get("prior_treatments") is None:
         found.append("Earlier treatments are unknown (`prior_treatments`; [] means none).")
     if record.request.get("safety") is None:
@@ -175,11 +181,7 @@ def obstacles(record: AnalysisRecord) -> list[str]:
         for frame in plan.get("frames", [])
     ):
         found.append("The scale is nominal, so no size in it is a measurement.")
-    found += [
-        caution["text"]
-        for caution in plan.get("cautions", [])
-        if caution.get("blocks_confirmation")
-    ]
+    found += [c["text"] for c in plan.get("cautions", []) if c.get("blocks_confirmation")]
     return list(dict.fromkeys(found))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import models
 from api import problems, schemas
 from api.deps import Parts, Reader
 from api.responses import refusals
-from app.clinic.plan import check_request, what_if
-from app.request_inputs import clinical_inputs
+from app import records
+from app.joint import joint_session
+from app.what_if import dose_without_image
 
 router = APIRouter(prefix="/api/v1", tags=["catalogue"])
 problem_router = APIRouter(tags=["catalogue"])
@@ -90,9 +92,22 @@ def get_models(principal: Reader) -> dict[str, Any]:
 @router.post("/what-if", responses=refusals("unknown_muscle", "table_error", "too_large"))
 def post_what_if(body: schemas.WhatIf, parts: Parts, principal: Reader) -> dict[str, Any]:
     """The dose that these clinical inputs and this volume lead to, without an image."""
-    inputs = clinical_inputs(body.request)
-    check_request(inputs, parts.tables)
-    return dict(what_if(inputs, body.volume, parts.tables))
+    volume = body.volume
+    return dose_without_image(
+        body.request,
+        None if volume is None else volume.volume_ml,
+        None if volume is None else volume.interval_ml,
+        tables=parts.tables,
+        today=dt.datetime.now().astimezone().date(),
+    )
+
+
+@router.post("/sessions", responses=refusals("not_found", "state_conflict", "request_conflict"))
+def post_session(body: schemas.SessionRequest, parts: Parts, principal: Reader) -> dict[str, Any]:
+    """Several plans for one visit, added up under the caps that hold for all of them together."""
+    with parts.store.read() as session:
+        found = [records.load(session, name) for name in dict.fromkeys(body.analyses)]
+    return joint_session(found, tables=parts.tables, today=dt.datetime.now().astimezone().date())
 
 
 @problem_router.get("/problems/{code}", responses=refusals("not_found"))

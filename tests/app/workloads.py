@@ -15,7 +15,13 @@ from imaging.errors import UnreadableFile
 Progress = Callable[[Stage], None]
 DONE = Analysis(
     state=State.DRAFT,
-    plan={"frames": [], "cautions": [], "volume_ml": 12.5},
+    plan={
+        "frames": [],
+        "cautions": [],
+        "unanswered": [],
+        "dose": {"planned": True, "product": "XEOMIN", "units": 40.0},
+        "sites_refused": None,
+    },
     masks={"0": b"\x89PNG mask of frame 0"},
 )
 
@@ -69,3 +75,18 @@ def hungry(task: AnalysisTask, progress: Progress) -> Analysis:
 def defective(task: AnalysisTask, progress: Progress) -> Analysis:
     """Fails as a defect of ours does, with a patient's name in the error."""
     raise RuntimeError("Example^Ada")
+
+
+def with_stops(task: AnalysisTask, progress: Progress) -> Analysis:
+    """A draft with everything that refuses confirmation."""
+    return Analysis(
+        state=State.DRAFT,
+        plan={
+            "frames": [{"calibration": {"used": {"provenance": "nominal"}}}],
+            "cautions": [{"code": "x", "text": "The wrong side.", "blocks_confirmation": True}],
+            "unanswered": [{"field": "safety.pregnancy", "text": "Pregnant?"}],
+            "dose": {"planned": False, "reason": "no row."},
+            "sites_refused": {"reason": "too small.", "remedy": ""},
+        },
+        masks={},
+    )

@@ -1,0 +1,63 @@
+"""The dose for a volume that was measured before, without an image."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from app.clinic.derivation import Step
+from app.clinic.errors import InvalidInput
+from app.clinic.plan import MuscleVolume, VolumeUnknown, what_if
+from app.clinic.plan_json import dose_to_json, volume_to_json
+from app.clinic.tables import ClinicalTables
+from app.request import AnalysisRequest
+from app.request_inputs import clinical_inputs
+
+
+def dose_without_image(
+    request: AnalysisRequest,
+    volume_ml: float | None,
+    interval_ml: tuple[float, float] | None,
+    *,
+    tables: ClinicalTables,
+    today: dt.date,
+) -> dict[str, Any]:
+    """The volume and the dose as a plan shows them. Raises ClinicErrors of the request."""
+    volume = _volume(volume_ml, interval_ml)
+    dose = what_if(clinical_inputs(request), volume, tables, today=today)
+    return {
+        "volume": volume_to_json(volume),
+        "dose": dose_to_json(dose),
+        "provenance": {"tables": {"version": tables.version, "sha256": tables.sha256}},
+    }
+
+
+def _volume(
+    volume_ml: float | None, interval_ml: tuple[float, float] | None
+) -> MuscleVolume | VolumeUnknown:
+    if volume_ml is None:
+        return VolumeUnknown(
+            reason="No volume was given.", remedy="Give volume.volume_ml to see its part."
+        )
+    low, high = interval_ml or (volume_ml, volume_ml)
+    if not low <= volume_ml <= high:
+        raise InvalidInput(
+            f"The volume {volume_ml:g} mL lies outside its own interval {low:g} to {high:g} mL.",
+            remedy="Give an interval that holds the volume, or leave it out.",
+            field="volume.interval_ml",
+        )
+    return MuscleVolume(
+        volume_ml=volume_ml,
+        interval_ml=(low, high),
+        method="given",
+        published_error="as given",
+        sections_used=(),
+        step=Step(
+            name="volume",
+            value=volume_ml,
+            unit="ml",
+            equation="given",
+            sources=("operator",),
+            text=f"The volume of {volume_ml:g} mL was given.",
+        ),
+    )

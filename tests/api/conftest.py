@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from starlette.testclient import TestClient
+
+from api.main import create_app
+from app.rows import Row
+from app.services import Services, open_services
+from app.settings import Settings
+from tests.app import studies, workloads
+
+Serve = Callable[..., TestClient]
+ANALYSES = "/api/v1/analyses"
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """A client of a service over a fresh folder, with a stand-in for the analysis."""
+    with ExitStack() as stack:
+
+        def start(run: Any = workloads.quick, **changes: Any) -> TestClient:
+            settings = Settings(**{"data_dir": tmp_path / "data", "workers": 1, **changes})
+            app = create_app(open_services(settings, run=run, warm=None))
+            return stack.enter_context(TestClient(app, base_url="http://127.0.0.1"))
+
+        yield start
+
+
+@pytest.fixture
+def client(serve: Serve) -> TestClient:
+    return serve()
+
+
+def parts_of(client: TestClient) -> Services:
+    found: Services = client.app.state.services  # type: ignore[attr-defined]
+    return found
+
+
+def post(
+    client: TestClient,
+    data: bytes | None = None,
+    *,
+    name: str = "still.dcm",
+    request: Any = None,
+    headers: dict[str, str] | None = None,
+    **changes: Any,
+) -> Any:
+    """The answer to a study of one file; `changes` are members of the usual request."""
+    asked = {**studies.REQUEST, **changes} if request is None else request
+    text = asked if isinstance(asked, str) else json.dumps(asked)
+    return client.post(
+        ANALYSES,
+        data={"request": text},
+        files=[("files", (name, studies.dicom_still() if data is None else data))],
+        headers=headers or {},
+    )
+
+
+def draft(client: TestClient, **changes: Any) -> dict[str, Any]:
+    """A finished analysis."""
+    answer = post(client, headers={"Prefer": "wait=30"}, **changes)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def contents(client: TestClient) -> dict[str, int]:
+    """How many rows and files the store holds, the audit aside."""
+    parts = parts_of(client)
+    with parts.store.read() as session:
+        rows = {
+            name: session.scalar(select(func.count()).select_from(table)) or 0
+            for name, table in Row.metadata.tables.items()
+            if name != "audit"
+        }
+    return {
+        **rows,
+        "(blobs)": len(list(parts.blobs.digests())),
+        "(staging)": len(list(parts.blobs.staging.iterdir())),
+    }
+
+
+def assert_problem(answer: Any, status: int, code: str | None = None) -> dict[str, Any]:
+    """The problem document of an answer, checked for all that each must have."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["type"] == f"/problems/{body['code']}"
+    for member in ("title", "detail", "remedy", "instance", "request_id"):
+        assert body[member], member
+    if code is not None:
+        assert body["code"] == code
+    return body
