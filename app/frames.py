@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.errors import FrameNotFound
-from app.request import AnalysisRequest, ClickPart, OutlinePart
+from app.request import AnalysisRequest, ClickPart, OnFrame, OutlinePart
 from app.scale import Scale
 from imaging.arrays import BoolMask
 from imaging.frame import Clip, Frame
@@ -65,17 +65,17 @@ def chosen_frames(
         for frame in clip.frames
     ]
     _refuse_unknown(clips, request)
-    wanted = request.frames or request.outlines
+    wanted: Sequence[OnFrame] = request.frames or request.outlines
     if not wanted:
         return everything
     return [
         row
         for row in everything
-        if any(_names(choice.file, choice.frame, row[0], row[2]) for choice in wanted)
+        if any(names(choice.file, choice.frame, row[0], row[2]) for choice in wanted)
     ]
 
 
-def _names(file: str | None, frame: int | None, clip: Clip, candidate: Frame) -> bool:
+def names(file: str | None, frame: int | None, clip: Clip, candidate: Frame) -> bool:
     """True if a click, outline or choice with these two names means this frame."""
     return (file is None or file == clip.file) and (
         frame is None or frame == candidate.source.frame
@@ -84,7 +84,12 @@ def _names(file: str | None, frame: int | None, clip: Clip, candidate: Frame) ->
 
 def _refuse_unknown(clips: Sequence[Clip], request: AnalysisRequest) -> None:
     counts = {clip.file: clip.frame_count for clip in clips}
-    named = [*(request.frames or ()), *request.outlines, *request.clicks, *(request.sites or ())]
+    named: list[OnFrame] = [
+        *(request.frames or ()),
+        *request.outlines,
+        *request.clicks,
+        *(request.sites or ()),
+    ]
     for part in named:
         if part.file is not None and part.file not in counts:
             raise FrameNotFound(
@@ -139,14 +144,14 @@ def _outline_of(
     clip: Clip, frame: Frame, outlines: Sequence[OutlinePart]
 ) -> tuple[ImagePoint, ...] | None:
     for outline in outlines:
-        if _names(outline.file, outline.frame, clip, frame):
+        if names(outline.file, outline.frame, clip, frame):
             return tuple(ImagePoint(column=c, row=r) for c, r in outline.points)
     return None
 
 
 def prompt_for(clip: Clip, frame: Frame, request: AnalysisRequest) -> Prompt:
     """What the operator pointed at on this frame; a click that names no frame holds for all."""
-    clicks: list[ClickPart] = [c for c in request.clicks if _names(c.file, c.frame, clip, frame)]
+    clicks: list[ClickPart] = [c for c in request.clicks if names(c.file, c.frame, clip, frame)]
     box = request.box
     return Prompt(
         clicks=tuple(Click(column=c.column, row=c.row, positive=c.positive) for c in clicks),

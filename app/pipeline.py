@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from app.analysis import Analysis, Stage, State
 from app.clinic.observation import Observation, ObservedSection
-from app.clinic.plan import plan_muscle
+from app.clinic.plan import MovedSite, plan_muscle
 from app.clinic.tables import ClinicalTables
 from app.errors import MixedPatients
-from app.frames import UsedFrame, avoid_masks, chosen_frames, look_at, measured
+from app.frames import UsedFrame, avoid_masks, chosen_frames, look_at, measured, names
 from app.plan_document import plan_document
 from app.request import AnalysisRequest
 from app.request_inputs import clinical_inputs
 from app.scale import decide_scale
 from imaging.frame import Clip
+from imaging.geometry import ImagePoint
 from imaging.mask import labels_png
 from models.segment import Segmenter
 
@@ -59,7 +60,13 @@ def analyse(
     state = state_of(used)
     plan = None
     if state is not State.ABSTAINED:
-        plan = plan_muscle(clinical_inputs(request), observation, tables, today=today)
+        plan = plan_muscle(
+            clinical_inputs(request),
+            observation,
+            tables,
+            today=today,
+            moved_sites=moved_sites(request, used),
+        )
     return Analysis(
         state=state,
         plan=plan_document(request, used, observation.view, plan, tables),
@@ -79,6 +86,19 @@ def check_one_patient(clips: Iterable[Clip]) -> None:
             "The uploaded files belong to more than one patient.",
             remedy="Send one request for each patient; check the patient on the scanner.",
         )
+
+
+def moved_sites(request: AnalysisRequest, used: Sequence[UsedFrame]) -> list[MovedSite]:
+    """The sites that the operator put elsewhere, each on the first analysed frame it names."""
+    return [
+        MovedSite(
+            number=site.number,
+            frame_key=frame.key,
+            point=ImagePoint(column=site.column, row=site.row),
+        )
+        for site in request.sites or ()
+        for frame in [f for f in used if names(site.file, site.frame, f.clip, f.frame)][:1]
+    ]
 
 
 def observe(used: Sequence[UsedFrame], request: AnalysisRequest) -> Observation:

@@ -88,11 +88,16 @@ class CalibrationPart(_Part):
         return self
 
 
-class ClickPart(_Part):
-    """A click on a pixel (0-based indices of the whole image); positive: this belongs to it."""
+class OnFrame(_Part):
+    """Something on a frame: the file as uploaded and its 0-based frame; left out: on any."""
 
     file: str | None = None
     frame: Index | None = None
+
+
+class ClickPart(OnFrame):
+    """A click on a pixel (0-based indices of the whole image); positive: this belongs to it."""
+
     column: Index
     row: Index
     positive: bool = True
@@ -113,29 +118,24 @@ class BoxPart(_Part):
         return self
 
 
-class OutlinePart(_Part):
+class OutlinePart(OnFrame):
     """The operator's own contour, continuous points, used instead of the network."""
 
-    file: str | None = None
-    frame: Index | None = None
     points: Annotated[
         tuple[tuple[Coordinate, Coordinate], ...], Field(min_length=3, max_length=5000)
     ]
 
 
-class FrameChoice(_Part):
+class FrameChoice(OnFrame):
     """One frame to use: the file's name as uploaded and its 0-based frame."""
 
-    file: str | None = None
-    frame: Index = 0
+    frame: Index | None = 0
 
 
-class SitePart(_Part):
+class SitePart(OnFrame):
     """A site moved by hand: continuous point on a frame."""
 
     number: Annotated[int, Field(ge=1, le=50)]
-    file: str | None = None
-    frame: Index | None = None
     column: Coordinate
     row: Coordinate
 

@@ -7,7 +7,7 @@ codec that crashes costs one job. The network is loaded once for the life of the
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ import cv2
 from app.analysis import Analysis, SourceFile, Stage
 from app.clinic.tables import ClinicalTables, load_tables
 from app.pipeline import analyse
-from app.request import AnalysisRequest
+from app.request import AnalysisRequest, OnFrame
 from imaging.frame import Clip
 from imaging.read import DecodeLimits, read_clip
 from models.segment import Segmenter, load_segmenter
@@ -70,7 +70,7 @@ def read_sources(
 
 def _wanted(name: str, request: AnalysisRequest) -> list[int] | None:
     """The 0-based frames of this file that are named in the request; None: all of them."""
-    chosen = request.frames or request.outlines
+    chosen: Sequence[OnFrame] = request.frames or request.outlines
     if not chosen or any(c.frame is None for c in chosen):
         return None
     return sorted({c.frame for c in chosen if c.frame is not None and c.file in (None, name)})
