@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from app.clinic.dosing import cap_units, interval_caps, population_of
+from app.clinic.dosing import interval_caps, population_of
 from app.clinic.evidence import CautionRule
 from app.clinic.inputs import ClinicalInputs
 from app.clinic.tables import ClinicalTables
@@ -96,7 +96,7 @@ def possible_from(
     )
     if not caps:
         return None
-    weeks = max(cap_units(cap, None) for cap in caps)
+    weeks = max(cap.limit(None) for cap in caps)
     return max(dates) + dt.timedelta(weeks=weeks)
 
 

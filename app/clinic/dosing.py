@@ -300,12 +300,8 @@ def applicable_caps(
 
 
 def cap_units(cap: Cap, weight_kg: float | None) -> float:
-    """A cap in Units (or mL, or weeks): as it stands, or per kg times the weight in kg."""
-    if cap.value is None:
-        return math.inf
-    if cap.unit == "units_per_kg":
-        return math.inf if weight_kg is None else cap.value * weight_kg
-    return cap.value
+    """A cap in Units (or mL, or weeks), per kg times the weight in kg where it goes by weight."""
+    return cap.limit(weight_kg)
 
 
 def interval_caps(
@@ -392,15 +388,15 @@ def plan_dose(
     if isinstance(row, DoseRefused):
         return row
     policy, weight_kg = tables.policy, inputs.patient.weight_kg
-    by_weight = row.units is None
+    caps = applicable_caps(row.product, row.population, inputs.jurisdiction, tables)
+    by_weight = row.units is None or any(cap.unit == "units_per_kg" for cap in caps)
     if weight_kg is None and (by_weight or row.population == "paediatric"):
         return _refused(
             "needs_weight",
-            "The dose goes by weight, and the weight is unknown.",
+            "The dose or a cap goes by weight, and the weight is unknown.",
             "patient.weight_kg",
             "Give the weight in kilograms.",
         )
-    caps = applicable_caps(row.product, row.population, inputs.jurisdiction, tables)
     limb = tables.limb_of(row.muscle)
     totals = tuple(c for c in caps if _limits_total(c, limb))
     if row.population == "paediatric" and not totals:
@@ -658,10 +654,10 @@ def _limits(
         elif not _limits_total(cap, limb):
             continue
         elif cap.kind is CapKind.CUMULATIVE:
-            days, counts = 7 * (cap.window_weeks or math.inf), lambda treatment: True
+            days, counts = 7 * (cap.window_weeks or 0.0), lambda treatment: True
         else:
             days, counts = 1.0, in_limb if cap.where == limb else lambda treatment: True
-        whole = cap_units(cap, weight_kg)
+        whole = cap.limit(weight_kg)
         given = given_in_window(prior, row.product, today, days=days, counts=counts)
         scope = cap.note or f"{cap.kind} {cap.where}"
         less = f", less {given:g} Units already given" if given else ""
@@ -677,7 +673,7 @@ def _limits(
 
 def _cap_words(cap: Cap, weight_kg: float | None) -> str:
     if cap.unit == "units_per_kg":
-        return f"{cap.value:g} Units/kg × {weight_kg or 0:g} kg = {cap_units(cap, weight_kg):g}"
+        return f"{cap.value:g} Units/kg × {weight_kg or 0:g} kg = {cap.limit(weight_kg):g} Units"
     return f"{cap.value:g} {'mL' if cap.unit == 'ml' else 'Units'}"
 
 
@@ -689,7 +685,7 @@ def _site_limit(
     for cap in caps:
         if cap.kind is not CapKind.SITE:
             continue
-        units = cap_units(cap, inputs.patient.weight_kg)
+        units = cap.limit(inputs.patient.weight_kg)
         if cap.unit == "ml":
             if inputs.dilution is None:
                 continue

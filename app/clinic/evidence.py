@@ -138,6 +138,12 @@ class Cap:
     note: str
     origin: str = ""
 
+    def limit(self, weight_kg: float | None) -> float:
+        """The cap in Units, mL or weeks: as it stands, or per kg times the weight in kg."""
+        if self.value is None or (self.unit == "units_per_kg" and weight_kg is None):
+            raise ValueError(f"{self.product} {self.kind} {self.where}: no value to hold to")
+        return self.value * (weight_kg or 0.0) if self.unit == "units_per_kg" else self.value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeEquation:

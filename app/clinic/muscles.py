@@ -6,20 +6,28 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceVolume:
-    """What a healthy adult's muscle measures, in millilitres, and from where.
+class SampleReference:
+    """What a sample of healthy adults measured, in mL: mean, and spread where it was found."""
 
-    Either `mean_ml` with `sd_ml` of a sample, or the line `slope_ml_per_m_kg` × height × mass +
-    `intercept_ml` (V_HANDSFIELD14).
-    """
-
-    mean_ml: float | None
+    mean_ml: float
     sd_ml: float | None
-    slope_ml_per_m_kg: float | None
-    intercept_ml: float | None
     population: str
     grade: str
     sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodySizeReference:
+    """A healthy adult's volume by body size: slope × height[m] × mass[kg] + intercept, in mL
+    (V_HANDSFIELD14); no spread was found."""
+
+    slope_ml_per_m_kg: float
+    intercept_ml: float
+    grade: str
+    sources: tuple[str, ...]
+
+
+ReferenceVolume = SampleReference | BodySizeReference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

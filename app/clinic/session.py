@@ -20,7 +20,7 @@ from app.clinic.dosing import (
     down_to_step,
     with_less,
 )
-from app.clinic.errors import InvalidInput
+from app.clinic.errors import InvalidInput, UnknownProduct
 from app.clinic.evidence import CapKind
 from app.clinic.inputs import ClinicalInputs
 from app.clinic.products import ToxinUnits
@@ -97,10 +97,11 @@ class SessionPlan:
 def plan_session(items: Sequence[SessionItem], tables: ClinicalTables) -> SessionPlan:
     """The session's plan; each item's own dose is where it starts and is never exceeded.
 
-    Raises InvalidInput for no item, two products, two patients or one muscle twice.
+    Raises InvalidInput for no item, two products, two patients or one muscle twice, and
+    UnknownProduct.
     """
-    product = _one_session(items)
-    step_units = tables.policy.dispensing_step_units.get(product, 0.0)
+    product = _one_session(items, tables)
+    step_units = tables.policy.dispensing_step_units[product]
     units = {i.key: i.dose.units.value for i in items if isinstance(i.dose, DosePlan)}
     asked = dict(units)
     groups = _joint_caps(items)
@@ -159,7 +160,7 @@ def plan_session(items: Sequence[SessionItem], tables: ClinicalTables) -> Sessio
     )
 
 
-def _one_session(items: Sequence[SessionItem]) -> str:
+def _one_session(items: Sequence[SessionItem], tables: ClinicalTables) -> str:
     """The one product of the session; InvalidInput where the items do not make one session."""
     products = {i.inputs.product for i in items}
     if len(products) != 1 or None in products:
@@ -184,7 +185,14 @@ def _one_session(items: Sequence[SessionItem]) -> str:
             remedy="Keep one analysis of each muscle and side.",
             field="items",
         )
-    return str(products.pop())
+    product = str(products.pop())
+    if product not in tables.products:
+        raise UnknownProduct(
+            f"The product {product!r} is in no table.",
+            remedy=f"Use one of: {', '.join(tables.products)}.",
+            field="product",
+        )
+    return product
 
 
 def _joint_caps(

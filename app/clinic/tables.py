@@ -28,7 +28,14 @@ from app.clinic.evidence import (
     Source,
     VolumeEquation,
 )
-from app.clinic.muscles import EndplateZone, Muscle, MuscleGroup, ReferenceVolume
+from app.clinic.muscles import (
+    BodySizeReference,
+    EndplateZone,
+    Muscle,
+    MuscleGroup,
+    ReferenceVolume,
+    SampleReference,
+)
 from app.clinic.policy import Policy, PolicyEntry, read_policy
 from app.clinic.products import Product
 
@@ -386,25 +393,33 @@ def _cap(r: _Reader) -> Cap:
     )
 
 
-def _muscle(r: _Reader) -> Muscle:
-    mean, sd = r.number("reference_mean_ml"), r.number("reference_sd_ml")
-    slope, intercept = (
-        r.number("reference_slope_ml_per_m_kg"),
-        r.number("reference_intercept_ml"),
-    )
-    reference = None
-    if mean is not None or slope is not None:
-        if slope is not None and intercept is None:
-            raise r.fail("a reference slope without intercept", "Give both, or neither.")
-        reference = ReferenceVolume(
+def _reference(r: _Reader) -> ReferenceVolume | None:
+    mean, slope = r.number("reference_mean_ml"), r.number("reference_slope_ml_per_m_kg")
+    intercept = r.number("reference_intercept_ml")
+    if mean is not None and mean > 0 and slope is None:
+        return SampleReference(
             mean_ml=mean,
-            sd_ml=sd,
-            slope_ml_per_m_kg=slope,
-            intercept_ml=intercept,
+            sd_ml=r.number("reference_sd_ml"),
             population=r.text("reference_population"),
             grade=r.grade("reference_grade"),
             sources=r.sources("reference_sources"),
         )
+    if mean is None and slope is not None and intercept is not None:
+        return BodySizeReference(
+            slope_ml_per_m_kg=slope,
+            intercept_ml=intercept,
+            grade=r.grade("reference_grade"),
+            sources=r.sources("reference_sources"),
+        )
+    if (mean, slope, intercept) != (None, None, None):
+        raise r.fail(
+            "the reference volume is neither a mean nor a line",
+            "Give a mean above 0 (with its SD), or slope and intercept, or leave all empty.",
+        )
+    return None
+
+
+def _muscle(r: _Reader) -> Muscle:
     hazard = r.maybe("hazard")
     return Muscle(
         name=r.needed("name"),
@@ -417,7 +432,7 @@ def _muscle(r: _Reader) -> Muscle:
         sct_entire=r.maybe("sct_entire"),
         ncit=r.maybe("ncit"),
         sct_dicom=r.maybe("sct_dicom"),
-        reference=reference,
+        reference=_reference(r),
         hazard=hazard,
         hazard_sources=() if hazard is None else r.sources("hazard_sources"),
         grade=r.grade(),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from app.clinic.derivation import Step
 from app.clinic.evidence import VolumeEquation
 from app.clinic.inputs import ClinicalInputs, Patient
+from app.clinic.muscles import SampleReference
 from app.clinic.observation import Observation, ObservedSection
 from app.clinic.policy import Policy
 from app.clinic.tables import ClinicalTables
@@ -526,36 +527,33 @@ def reference_volume(
     if reference is None:
         return NoReference(reason=f"no reference volume of {english} was found in a source")
     given: tuple[Step, ...] = ()
-    if reference.slope_ml_per_m_kg is not None and reference.intercept_ml is not None:
-        if patient.height_m is None or patient.weight_kg is None:
+    sd_ml = None
+    if isinstance(reference, SampleReference):
+        mean_ml, sd_ml = reference.mean_ml, reference.sd_ml
+        equation = f"mean of {reference.population}"
+    else:
+        height_m, weight_kg = patient.height_m, patient.weight_kg
+        if height_m is None or weight_kg is None:
             return NoReference(
                 reason="the reference volume grows with height × mass; give height and weight"
             )
-        mean_ml = (
-            reference.slope_ml_per_m_kg * patient.height_m * patient.weight_kg
-            + reference.intercept_ml
-        )
+        mean_ml = reference.slope_ml_per_m_kg * height_m * weight_kg + reference.intercept_ml
         equation = (
             f"V = {reference.slope_ml_per_m_kg:g} · height[m] · mass[kg] + "
             f"{reference.intercept_ml:g}"
         )
         given = (
-            Step(name="height", value=patient.height_m, unit="m", equation="given", sources=()),
-            Step(name="mass", value=patient.weight_kg, unit="kg", equation="given", sources=()),
+            Step(name="height", value=height_m, unit="m", equation="given", sources=()),
+            Step(name="mass", value=weight_kg, unit="kg", equation="given", sources=()),
         )
         if mean_ml <= 0:
             return NoReference(reason="height × mass is outside what the reference holds for")
-    elif reference.mean_ml is not None:
-        mean_ml = reference.mean_ml
-        equation = f"mean of {reference.population}"
-    else:
-        return NoReference(reason=f"no reference volume of {english} was found in a source")
-    if reference.sd_ml is None:
+    if sd_ml is None:
         spread_ml = policy.reference_band_without_sd * mean_ml
         band = f"± {policy.reference_band_without_sd:.0%} (judgement: no spread was found)"
     else:
-        spread_ml = policy.reference_band_sds * reference.sd_ml
-        band = f"± {policy.reference_band_sds:g} SD of {reference.sd_ml:g} mL"
+        spread_ml = policy.reference_band_sds * sd_ml
+        band = f"± {policy.reference_band_sds:g} SD of {sd_ml:g} mL"
     low, high = max(0.0, mean_ml - spread_ml), mean_ml + spread_ml
     return Reference(
         volume_ml=mean_ml,
