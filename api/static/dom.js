@@ -1,12 +1,12 @@
 // Making elements: text is only ever set as text, never as markup.
 
-/** @typedef {Node | string | number | null | undefined | false} Child */
+/** @typedef {Node | string | number | null | undefined | false | Child[]} Child lists may be nested */
 /** @typedef {Record<string, any>} Props */
 
 /**
  * An HTML element: h('button.primary', {onclick, 'aria-label': …}, 'text', child, …).
  * @param {string} spec tag with classes @param {Props | null} [props]
- * @param {...(Child | Child[])} children
+ * @param {...Child} children
  * @returns {any}
  */
 export function h(spec, props, ...children) {
@@ -16,7 +16,7 @@ export function h(spec, props, ...children) {
 
 /**
  * The same in SVG.
- * @param {string} spec @param {Props | null} [props] @param {...(Child | Child[])} children
+ * @param {string} spec @param {Props | null} [props] @param {...Child} children
  * @returns {any}
  */
 export function s(spec, props, ...children) {
@@ -26,7 +26,7 @@ export function s(spec, props, ...children) {
 
 /**
  * @param {any} element @param {string[]} classes @param {Props | null | undefined} props
- * @param {(Child | Child[])[]} children
+ * @param {Child[]} children
  */
 function dress(element, classes, props, children) {
   if (classes.length) element.classList.add(...classes);
@@ -40,14 +40,15 @@ function dress(element, classes, props, children) {
   return element;
 }
 
-/** Appends children. @param {Element} element @param {...(Child | Child[])} children */
+/** Appends children. @param {Element} element @param {...Child} children */
 export function fill(element, ...children) {
-  for (const child of children.flat(2))
-    if (child !== null && child !== undefined && child !== false)
+  for (const child of children)
+    if (Array.isArray(child)) fill(element, ...child);
+    else if (child !== null && child !== undefined && child !== false)
       element.append(child instanceof Node ? child : String(child));
 }
 
-/** Replaces all children. @param {Element} element @param {...(Child | Child[])} children */
+/** Replaces all children. @param {Element} element @param {...Child} children */
 export function put(element, ...children) {
   element.replaceChildren();
   fill(element, ...children);

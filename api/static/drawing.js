@@ -60,7 +60,7 @@ export function site({ number: n, at, text, name, bad, handle }, k) {
     s('circle.edge', { cx: at.column, cy: at.row, r: radius }),
     s('circle.dot', { cx: at.column, cy: at.row, r: 1.6 * k }),
     label(at, String(n), k, -14, -10, 'end'),
-    text ? label(at, text, k, 15, 5) : null,
+    text ? label(at, text, k, 0, 27, 'middle') : null,
   );
 }
 

@@ -6,7 +6,7 @@
 /** @typedef {{number: number, frame?: number | null, file?: string | null, column: number,
  *   row: number}} MovedSite */
 /** @typedef {{clicks: Click[], outlines: Outline[], sites: MovedSite[] | null, box: any,
- *   calibration: any}} Edits */
+ *   calibration: any, frames: any[] | null}} Edits */
 
 /** @param {any} request @returns {Edits} the edits that a request carries */
 export const editsOf = (request) => ({
@@ -15,6 +15,7 @@ export const editsOf = (request) => ({
   sites: request?.sites ?? null,
   box: request?.box ?? null,
   calibration: request?.calibration ?? null,
+  frames: request?.frames ?? null,
 });
 
 /** @param {unknown} a @param {unknown} b */
@@ -35,7 +36,7 @@ export function canonical(value) {
 }
 
 /**
- * The merge patch that makes `to` of `from`: only what differs, null for what goes.
+ * The merge patch (RFC 7396) that makes `to` of `from`: only what differs, null for what goes.
  * @param {Record<string, any>} from @param {Record<string, any>} to
  * @returns {Record<string, any>}
  */
@@ -43,9 +44,13 @@ export function difference(from, to) {
   /** @type {Record<string, any>} */
   const change = {};
   for (const key of new Set([...Object.keys(from), ...Object.keys(to)]))
-    if (!same(from[key], to[key])) change[key] = to[key] ?? null;
+    if (!same(from[key], to[key]))
+      change[key] = isRecord(from[key]) && isRecord(to[key]) ? difference(from[key], to[key]) : to[key] ?? null;
   return change;
 }
+
+/** @param {unknown} value */
+const isRecord = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 
 export class History {
   /** @param {Edits} present */

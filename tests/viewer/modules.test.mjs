@@ -72,6 +72,10 @@ test('label runs become closed paths', () => {
 test('a patch holds only what differs, and null for what goes', () => {
   const from = { a: 1, b: { x: 1, y: null }, c: [1], d: null, e: 5 };
   assert.deepEqual(e.difference(from, { a: 2, b: { x: 1 }, c: [1], d: undefined }), { a: 2, e: null });
+  assert.deepEqual(
+    e.difference({ patient: { id: 'A', weight_kg: 70 } }, { patient: { id: 'A', age_years: 5 } }),
+    { patient: { weight_kg: null, age_years: 5 } },
+  );
 });
 test('undo and redo', () => {
   const start = e.editsOf({ clicks: [{ column: 1, row: 2, positive: true }] });

@@ -1,0 +1,45 @@
+// Several plans for one visit, under the caps that hold for all of them together.
+
+import { get, post } from './api.js';
+import { h, put } from './dom.js';
+import { note, problemNote, stateChip } from './parts.js';
+import { doseText, sourceList, volumeOf, volumeText } from './plan.js';
+import { reference } from './reference.js';
+import { T, number, when } from './texts.js';
+
+/** @param {HTMLElement} root @param {URLSearchParams} params */
+export async function sessionPage(root, params) {
+  const ids = (params.get('ids') ?? '').split(',').filter(Boolean);
+  const heading = h('div.row.between', null, h('h1', { tabindex: -1 }, T.session.title), h('a.button', { href: '#/' }, T.back));
+  if (!ids.length) {
+    put(root, h('div.page', null, heading, note('', 'info', h('p', null, T.session.none))));
+    return;
+  }
+  const known = await reference();
+  const all = await Promise.all(ids.map((id) => get(`/analyses/${id}`)));
+  const sum = h('div.stack', null, T.loading);
+  const [x, y] = all.map((a) => volumeOf(a.plan));
+  put(root, h('div.page', null, heading, sum,
+    h('div.wide', null, h('table', null,
+      h('thead', null, h('tr', null, [T.plan.muscle, T.plan.volume, T.plan.dose, T.list.state, ''].map((text) => h('th', { scope: 'col' }, text)))),
+      h('tbody', null, all.map((a) => h('tr', null,
+        h('th', { scope: 'row' }, h('a', { href: `#/analyses/${a.id}` }, `${known.names[a.request.muscle] ?? a.request.muscle}, ${T.sides[a.request.side]}`)),
+        h('td', null, volumeText(a.plan)), h('td', null, doseText(a.plan)), h('td', null, stateChip(a.state)), h('td.quiet', null, when(a.updated_at))))))),
+    all.length === 2 && all[0].request.muscle === all[1].request.muscle ? h('div.stack', null, h('p', null, T.session.compareHint),
+      x && y ? h('p', null, T.session.difference(number(y.ml - x.ml, 1), number((100 * (y.ml - x.ml)) / x.ml, 0))) : null,
+      h('a.button', { href: `#/compare?ids=${ids.join()}` }, T.session.compare)) : null));
+  try {
+    const s = await post('/sessions', { analyses: ids });
+    put(sum,
+      h('p', null, h('strong', null, T.session.total(number(s.total_units, 2), s.product))),
+      note('', s.allowed ? 'good' : 'stop', h('p', null, s.allowed ? T.session.allowed : T.session.exceeded), h('p', null, s.remedy)),
+      s.caps?.length ? h('div.wide', null, h('table', null,
+        h('thead', null, h('tr', null, [T.session.cap, T.session.planned, T.session.before, T.session.limit, T.session.left].map((text, i) => h(i ? 'th.number' : 'th', { scope: 'col' }, text)))),
+        h('tbody', null, s.caps.map((/** @type {any} */ c) => h('tr', null,
+          h('th', { scope: 'row' }, `${c.kind}, ${c.where.replaceAll('_', ' ')} `, sourceList(c.sources, known)),
+          h('td.number', null, number(c.planned_units, 2)), h('td.number', null, number(c.given_before_units, 2)), h('td.number', null, number(c.limit_units, 2)),
+          h(c.exceeded ? 'td.number.changed' : 'td.number', null, number(c.left_units, 2), c.exceeded ? ` ${T.session.over}` : '')))))) : null);
+  } catch (error) {
+    put(sum, problemNote(error));
+  }
+}

@@ -1,0 +1,148 @@
+// The work list: every study with its state, search, and the door for new ones.
+
+import { get } from './api.js';
+import { h, put, field, select, settle } from './dom.js';
+import { note, problemNote, restless, stateChip, thumbnail } from './parts.js';
+import { openUpload } from './upload.js';
+import { reference } from './reference.js';
+import { T, when } from './texts.js';
+
+const PAGE = 50;
+
+/** @param {HTMLElement} root @returns {() => void} what to do on leaving */
+export function workList(root) {
+  /** @type {Map<string, {key: string, item: any, node: HTMLElement}>} */
+  const shown = new Map();
+  /** @type {Set<string>} */
+  const chosen = new Set();
+  let extra = 0;
+  let gone = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  /** @type {Record<string, string>} */
+  let names = {};
+
+  const search = h('input', { type: 'search', placeholder: T.list.searchHint, oninput: settle(() => filter(), 120) });
+  const state = select(
+    [['', T.list.anyState], ...Object.entries(T.states)], '',
+    { onchange: () => { extra = 0; refresh(); } },
+  );
+  const files = h('input.hidden', { type: 'file', multiple: true, id: 'files', tabindex: -1, 'aria-hidden': true,
+    onchange: () => { take([...files.files]); files.value = ''; } });
+  const list = h('ul.studies', { 'aria-label': T.list.title });
+  const empty = h('div', { hidden: true }, note('', 'info', h('p', null, T.list.empty)));
+  const trouble = h('div');
+  const more = h('button', { type: 'button', hidden: true, onclick: () => { extra += PAGE; refresh(); } }, T.list.more);
+  const session = h('button', { type: 'button', disabled: true,
+    onclick: () => (location.hash = `#/session?ids=${[...chosen].join()}`) }, T.list.session(0));
+  const drop = h('div.drop', null,
+    h('span', null, T.list.drop),
+    h('button.primary', { type: 'button', onclick: () => files.click() }, T.list.upload));
+  const page = h('div.page', null,
+    h('div.row.between', null, h('h1', { tabindex: -1 }, T.list.title), session),
+    drop, files,
+    h('div.tools', null,
+      h('div.grow', null, field(T.list.search, search)),
+      field(T.list.state, state)),
+    trouble, list, empty, more);
+  put(root, page);
+
+  /** @param {File[]} given */
+  const take = async (given) => {
+    if (!given.length) return;
+    const made = await openUpload(given);
+    if (made) location.hash = `#/analyses/${made.id}`;
+  };
+  const over = (/** @type {DragEvent} */ event) => {
+    if (!event.dataTransfer?.types.includes('Files')) return;
+    event.preventDefault();
+    page.classList.toggle('dropping', event.type === 'dragover');
+    if (event.type === 'drop') take([...event.dataTransfer.files]);
+  };
+  for (const kind of ['dragover', 'dragleave', 'drop']) root.addEventListener(kind, /** @type {any} */ (over));
+
+  const filter = () => {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let seen = 0;
+    for (const { item, node } of shown.values()) {
+      const text = [item.muscle, names[item.muscle], item.side, item.product, item.patient_id, item.patient_name,
+        item.id, T.states[item.state]].join(' ').toLowerCase();
+      node.hidden = !words.every((/** @type {string} */ word) => text.includes(word));
+      if (!node.hidden) seen++;
+    }
+    empty.hidden = seen > 0;
+  };
+
+  /** @param {any} item */
+  const line = (item) => {
+    const label = h('label.choice', { 'aria-label': T.list.choose(names[item.muscle] ?? item.muscle, item.side) },
+      h('input', { type: 'checkbox', checked: chosen.has(item.id), onchange: (/** @type {any} */ event) => {
+        if (event.target.checked) chosen.add(item.id); else chosen.delete(item.id);
+        session.disabled = chosen.size < 1;
+        session.textContent = T.list.session(chosen.size);
+      } }));
+    const progress = item.state === 'queued' && item.queue_position ? T.list.position(item.queue_position)
+      : item.state === 'running' && item.stage ? T.stages[item.stage] ?? item.stage : '';
+    return h('li', null, label,
+      h('a.study', { href: `#/analyses/${item.id}` },
+        thumbnail(`/analyses/${item.id}/frames/0.png`, item.state === 'confirmed' ? '' : T.marks.suggestionShort),
+        h('span', null, h('span.name', null, names[item.muscle] ?? item.muscle), h('br'), T.sides[item.side] ?? item.side),
+        h('span.more', null, item.patient_id ?? T.list.noPatient, h('br'), h('span.quiet', null, item.product ?? T.list.noProduct)),
+        h('span.more.quiet', null, when(item.updated_at), h('br'), T.list.revision(item.revision)),
+        h('span', null, stateChip(item.state, progress),
+          item.problem ? h('span.source', null, h('br'), item.problem.detail) : null)));
+  };
+
+  /** Reasons and places, which the list itself does not tell. @param {any[]} items */
+  const details = (items) =>
+    Promise.all(items.filter((item) => item.state === 'failed' || restless(item.state)).slice(0, 12).map(async (item) => {
+      const before = shown.get(item.id)?.item;
+      if (item.state === 'failed' && before?.problem && before.revision === item.revision) {
+        item.problem = before.problem;
+        return;
+      }
+      const whole = await get(`/analyses/${item.id}`).catch(() => ({}));
+      Object.assign(item, { problem: whole.problem, ...whole.progress });
+    }));
+
+  const refresh = async () => {
+    clearTimeout(timer);
+    try {
+      const query = new URLSearchParams({ limit: String(Math.min(PAGE + extra, 200)) });
+      if (state.value) query.set('state', state.value);
+      const answer = await get(`/analyses?${query}`);
+      if (gone) return;
+      put(trouble);
+      const items = answer.analyses;
+      more.hidden = !answer.next || PAGE + extra >= 200;
+      await details(items);
+      if (gone) return;
+      const wanted = new Set(items.map((/** @type {any} */ item) => item.id));
+      for (const [id, { node }] of shown) if (!wanted.has(id)) { node.remove(); shown.delete(id); }
+      items.forEach((/** @type {any} */ item, /** @type {number} */ i) => {
+        const key = JSON.stringify(item);
+        const known = shown.get(item.id);
+        let node = known?.node;
+        if (!known || known.key !== key) {
+          node = line(item);
+          if (known) {
+            const held = known.node.contains(document.activeElement);
+            known.node.replaceWith(/** @type {Node} */ (node));
+            if (held) node?.querySelector('a')?.focus();
+          }
+          shown.set(item.id, { key, item, node: /** @type {HTMLElement} */ (node) });
+        }
+        if (node && list.children[i] !== node) list.insertBefore(node, list.children[i] ?? null);
+      });
+      filter();
+      const busy = items.some((/** @type {any} */ item) => restless(item.state));
+      timer = setTimeout(refresh, document.hidden ? 30_000 : busy ? 1500 : 10_000);
+    } catch (error) {
+      if (gone) return;
+      put(trouble, problemNote(error));
+      timer = setTimeout(refresh, 5000);
+    }
+  };
+  reference().then((known) => { names = known.names; }).catch(() => {}).finally(refresh);
+  return () => { gone = true; clearTimeout(timer); };
+}
