@@ -48,13 +48,17 @@ class StoredAnalysis:
     uid_root: str | None = None
 
     def frame(self, key: str | None) -> Mapping[str, Any]:
-        """The plan's record of a frame; without a key the one that shows most muscle.
+        """The plan's record of a frame; without a key the one with most sites, then muscle.
 
         Raises NoObject for a frame that was not analysed.
         """
         frames: list[Mapping[str, Any]] = self.plan["frames"]
         if key is None:
-            return max(frames, key=lambda f: (f["section"] or {}).get("area_px", 0.0))
+            sites = [site["frame_key"] for site in self.plan.get("sites", ())]
+            return max(
+                frames,
+                key=lambda f: (sites.count(f["key"]), (f["section"] or {}).get("area_px", 0.0)),
+            )
         for frame in frames:
             if frame["key"] == key:
                 return frame
@@ -331,6 +335,7 @@ def _overlay(stored: StoredAnalysis, key: str | None) -> Overlay:
                 else ImagePoint(
                     column=site["needle"]["entry_column"], row=site["needle"]["entry_row"]
                 ),
+                clear=site["needle"] is None or site["needle"]["clear"],
             )
             for site in plan.get("sites", ())
             if site["frame_key"] == record["key"]
