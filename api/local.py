@@ -13,13 +13,14 @@ from pydantic import ValidationError
 
 from api import problems
 from app import reporting
+from app.analysis import SourceFile
 from app.clinic.errors import ClinicError
 from app.errors import AppError, NoObject
 from app.jobs import decode_limits
 from app.reporting import StoredAnalysis
 from app.request import AnalysisRequest
 from app.settings import Settings
-from app.worker import AnalysisTask, SourceFile, run_analysis
+from app.worker import AnalysisTask, run_analysis
 from imaging.errors import ImagingError
 
 

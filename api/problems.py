@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 from app.clinic.errors import ClinicError
 from app.errors import AppError, ConfirmationRefused, StaleEdit
 from imaging.errors import ImagingError
+from models.errors import ModelError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 10
@@ -47,6 +48,10 @@ KINDS: Mapping[str, Kind] = {
     "missing_patient_fact": Kind(422, "A fact of the patient is missing"),
     "invalid_input": Kind(422, "A value cannot be true"),
     "table_error": Kind(503, "A clinical table cannot be used"),
+    # network
+    "model_error": Kind(503, "The network cannot be used"),
+    "weights_missing": Kind(503, "The network's weights are missing"),
+    "weights_refused": Kind(503, "The network's weights are not the right ones"),
     # request and store
     "app_error": Kind(422, "The request cannot be carried out"),
     "request_conflict": Kind(422, "The request contradicts itself"),
@@ -121,7 +126,9 @@ def document(
 
 
 def of_error(
-    error: AppError | ClinicError | ImagingError | EdgeProblem, *, instance: str | None = None
+    error: AppError | ClinicError | ImagingError | ModelError | EdgeProblem,
+    *,
+    instance: str | None = None,
 ) -> dict[str, Any]:
     """The problem document of an error from any room."""
     more: dict[str, Any] = {}

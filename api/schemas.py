@@ -196,10 +196,14 @@ class WhatIf(_Body):
     volume: MeasuredVolume | None = None
 
 
-class SessionRequest(_Body):
-    """Analyses that are to be treated in one session, under joint caps."""
+AnalysisKey = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
-    analyses: Annotated[
-        tuple[Annotated[str, Field(pattern="^[0-9a-f]{32}$")], ...],
-        Field(min_length=1, max_length=40),
-    ]
+
+class SessionRequest(_Body):
+    """Analyses that are to be treated in one session, under joint caps.
+
+    `priorities`: 1 for the most important muscles (the default), 2 for the next, and so on.
+    """
+
+    analyses: Annotated[tuple[AnalysisKey, ...], Field(min_length=1, max_length=40)]
+    priorities: dict[AnalysisKey, Annotated[int, Field(ge=1, le=40)]] = {}

@@ -6,10 +6,9 @@ refused at the byte that goes over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -20,6 +19,9 @@ from app.blobs import Blobs, Incoming
 from app.intake import Upload, harmless_name
 from app.settings import Settings
 from imaging.errors import TooLarge
+
+if TYPE_CHECKING:  # the name is there for type checkers alone
+    from python_multipart.multipart import MultipartCallbacks
 
 MAX_PART_HEADER_BYTES = 8192
 MEBIBYTE = 1024 * 1024
@@ -93,7 +95,7 @@ class _PartReader:
         self._file_name = ""
         self.ended = False
 
-    def callbacks(self) -> dict[str, Callable[..., None]]:
+    def callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._add_name,

@@ -21,7 +21,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app import audit
-from app.analysis import Analysis, Stage, State
+from app.analysis import Analysis, SourceFile, Stage, State
 from app.blobs import Blobs
 from app.clinic.errors import ClinicError
 from app.errors import AppError, TookTooLong, WorkerDied
@@ -31,9 +31,10 @@ from app.processes import WorkerPlace, tell_stage
 from app.rows import AnalysisRow, JobRow, MaskRow, RevisionRow, SourceRow
 from app.settings import Settings
 from app.store import Store
-from app.worker import AnalysisTask, SourceFile
+from app.worker import AnalysisTask
 from imaging.errors import ImagingError
 from imaging.limits import DecodeLimits
+from models.errors import ModelError
 
 Run = Callable[[AnalysisTask, Callable[[Stage], None]], Analysis]
 LOOK_AGAIN_S = 2.0
@@ -273,7 +274,7 @@ class JobRunner:
             self._ended(lease, State.FAILED, problem=problem_of(late))
         except MemoryError:
             self._ended(lease, State.FAILED, problem=_out_of_memory())
-        except (ImagingError, ClinicError, AppError) as refused:
+        except (ImagingError, ClinicError, ModelError, AppError) as refused:
             self._ended(lease, State.FAILED, problem=problem_of(refused))
         except Exception:
             # A defect of ours, not of the file: the log has the trace, the record no details.
@@ -435,7 +436,7 @@ def decode_limits(settings: Settings) -> DecodeLimits:
     )
 
 
-def problem_of(error: ImagingError | ClinicError | AppError) -> dict[str, Any]:
+def problem_of(error: ImagingError | ClinicError | ModelError | AppError) -> dict[str, Any]:
     """What is kept of a refusal: the API makes the same problem document of it as at once."""
     return {"code": error.code, "message": error.message, "remedy": error.remedy}
 

@@ -1,114 +1,153 @@
-"""Several plans for one visit, added up under the caps that hold for all of them together."""
+"""Several plans for one visit, under the caps that hold for all of them together."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.clinic.dosing import applicable_caps, cap_units, given_in_window, population_of
-from app.clinic.evidence import CapKind
-from app.clinic.inputs import ClinicalInputs
+from app.clinic.dosing import DosePlan, cap_units, plan_dose
+from app.clinic.session import JointCap, SessionItem, SessionPlan, plan_session
 from app.clinic.tables import ClinicalTables
 from app.errors import RequestConflict, StateConflict
 from app.records import AnalysisRecord
 from app.request import AnalysisRequest
 from app.request_inputs import clinical_inputs
+from app.what_if import volume_of_plan
 
-JOINT = (CapKind.LIMB, CapKind.SESSION, CapKind.CUMULATIVE)
+ROUNDING = 1e-3
 
 
 def joint_session(
-    plans: Sequence[AnalysisRecord], *, tables: ClinicalTables, today: dt.date
+    plans: Sequence[AnalysisRecord],
+    *,
+    priorities: Mapping[str, int],
+    tables: ClinicalTables,
+    today: dt.date,
 ) -> dict[str, Any]:
-    """The Units of all plans, and each joint cap with what is left of it.
+    """The Units of all plans, each joint cap with what is left of it, and doses that would fit.
 
-    `allowed` is false when any cap is exceeded, or when nothing is known that would cap the sum.
-    Raises RequestConflict for plans that cannot be one visit, StateConflict for one without dose.
+    `allowed` is false when any cap is exceeded, or when none is known. Raises RequestConflict for
+    plans of two patients, StateConflict for one without a dose that still holds, and ClinicErrors
+    for what is no one session.
     """
-    inputs = [clinical_inputs(AnalysisRequest.model_validate(plan.request)) for plan in plans]
-    units = [_units(plan) for plan in plans]
-    _check_together(plans, inputs)
-    first = inputs[0]
-    product = first.product or ""
-    population = population_of(first.patient, tables.policy) or "adult"
-    limbs = [tables.limb_of(each.muscle) for each in inputs]
-    caps = []
-    for cap in applicable_caps(product, population, first.jurisdiction, tables):
-        if cap.kind not in JOINT:
-            continue
-        counted = [u for u, limb in zip(units, limbs, strict=True) if cap.where in ("any", limb)]
-        if not counted:
-            continue
-        whole = cap_units(cap, first.patient.weight_kg)
-        days = 7 * (cap.window_weeks or 0) if cap.kind is CapKind.CUMULATIVE else 1
-        before = given_in_window(first.prior_treatments or (), product, today, days=days or 1)
-        planned = round(sum(counted), 4)
-        caps.append(
-            {
-                "kind": cap.kind.value,
-                "where": cap.where,
-                "limit_units": round(whole, 4),
-                "given_before_units": before,
-                "planned_units": planned,
-                "left_units": round(whole - before - planned, 4),
-                "exceeded": planned + before > whole,
-                "jurisdiction": cap.jurisdiction,
-                "grade": str(cap.grade),
-                "sources": list(cap.sources),
-            }
-        )
+    _check_one_patient(plans)
+    items = [_item(plan, priorities.get(plan.id, 1), tables, today) for plan in plans]
+    session = plan_session(items, tables)
+    asked = {item.key: _units(item) for item in items}
+    caps = [_cap(cap, items) for cap in session.caps]
     exceeded = [cap for cap in caps if cap["exceeded"]]
     return {
-        "product": product,
-        "total_units": round(sum(units), 4),
+        "product": session.product,
+        "total_units": round(sum(asked.values()), 4),
         "analyses": [
-            {"id": plan.id, "muscle": each.muscle, "side": each.side, "units": amount}
-            for plan, each, amount in zip(plans, inputs, units, strict=True)
+            {
+                "id": item.key,
+                "muscle": item.inputs.muscle,
+                "side": item.inputs.side,
+                "priority": item.priority,
+                "units": round(asked[item.key], 4),
+                "units_within_caps": round(_units(after), 4),
+            }
+            for item, after in zip(items, session.items, strict=True)
         ],
         "caps": caps,
         "allowed": bool(caps) and not exceeded,
-        "remedy": _remedy(caps, exceeded),
+        "remedy": _remedy(session, bool(exceeded)),
+        "within_caps": {
+            "total_units": round(session.total.value, 4),
+            "cuts": [
+                {
+                    "id": cut.key,
+                    "before_units": round(cut.before_units, 4),
+                    "after_units": round(cut.after_units, 4),
+                    "text": cut.text,
+                    "sources": list(cut.sources),
+                }
+                for cut in session.cuts
+            ],
+            "vials": [
+                {
+                    "vial_units": vial.vial_units,
+                    "vial_ml": vial.vial_ml,
+                    "vials": vial.vials,
+                    "draw_up_ml": round(vial.draw_up_ml, 3),
+                    "units_left_over": round(vial.units_left_over, 4),
+                }
+                for vial in session.vials
+            ],
+            "notes": list(session.notes),
+        },
+        "provenance": {"tables": {"version": tables.version, "sha256": tables.sha256}},
     }
 
 
-def _units(plan: AnalysisRecord) -> float:
-    dose = (plan.plan or {}).get("dose") or {}
-    if not dose.get("planned"):
+def _item(
+    plan: AnalysisRecord, priority: int, tables: ClinicalTables, today: dt.date
+) -> SessionItem:
+    """The plan's dose as the clinic reasons with it; it must come out as it was stored."""
+    stored = (plan.plan or {}).get("dose") or {}
+    if plan.plan is None or not stored.get("planned"):
         raise StateConflict(
             f"The analysis {plan.id} has no dose.",
             remedy="Leave it out of the session, or settle first why it has none.",
         )
-    return float(dose["units"])
-
-
-def _check_together(plans: Sequence[AnalysisRecord], inputs: Sequence[ClinicalInputs]) -> None:
-    if len({each.product for each in inputs}) > 1:
-        raise RequestConflict(
-            "The plans are of different products, whose Units cannot be added.",
-            remedy="Plan one session with one product.",
+    inputs = clinical_inputs(AnalysisRequest.model_validate(plan.request))
+    dose = plan_dose(
+        inputs,
+        volume_of_plan(plan.plan["volume"]),
+        tables,
+        today=today,
+        sites_available=len(plan.plan["sites"]) or None,
+        sites_by_hand=len(plan.plan["sites"]) if plan.request.get("sites") else None,
+    )
+    if not isinstance(dose, DosePlan) or abs(dose.units.value - stored["units"]) > ROUNDING:
+        raise StateConflict(
+            f"The dose of the analysis {plan.id} no longer comes out as it was planned.",
+            remedy="The tables or the day have changed: run it again (PATCH with {}), then add it.",
         )
-    patients = {plan.request.get("patient", {}).get("id") for plan in plans}
-    facts = {(each.patient, each.jurisdiction, each.prior_treatments) for each in inputs}
-    if len(patients) > 1 or len(facts) > 1:
+    return SessionItem(key=plan.id, inputs=inputs, dose=dose, priority=priority)
+
+
+def _units(item: SessionItem) -> float:
+    return item.dose.units.value if isinstance(item.dose, DosePlan) else 0.0
+
+
+def _cap(joint: JointCap, items: Sequence[SessionItem]) -> dict[str, Any]:
+    cap = joint.held.cap
+    weight_kg = next(i.inputs.patient.weight_kg for i in items if i.key in joint.keys)
+    whole = cap_units(cap, weight_kg)
+    return {
+        "kind": cap.kind.value,
+        "where": cap.where,
+        "side": joint.side,
+        "text": joint.held.text,
+        "limit_units": round(whole, 4),
+        "given_before_units": round(whole - joint.held.left_units, 4),
+        "planned_units": round(joint.asked_units, 4),
+        "left_units": round(joint.held.left_units - joint.asked_units, 4),
+        "exceeded": joint.asked_units > joint.held.left_units + ROUNDING,
+        "jurisdiction": cap.jurisdiction,
+        "grade": str(cap.grade),
+        "sources": list(cap.sources),
+        "analyses": list(joint.keys),
+    }
+
+
+def _check_one_patient(plans: Sequence[AnalysisRecord]) -> None:
+    if len({plan.request.get("patient", {}).get("id") for plan in plans}) > 1:
         raise RequestConflict(
-            "The plans do not say the same of the patient, the jurisdiction and what was given "
-            "before.",
-            remedy="Correct the plans with PATCH, so that all are of one patient.",
-        )
-    muscles = [(each.muscle, each.side) for each in inputs]
-    if len(set(muscles)) < len(muscles):
-        raise RequestConflict(
-            "A muscle is planned twice.", remedy="Leave one of the two plans out."
+            "The plans are of different patients.",
+            remedy="Plan one session for each patient.",
         )
 
 
-def _remedy(caps: Sequence[dict[str, Any]], exceeded: Sequence[dict[str, Any]]) -> str:
+def _remedy(session: SessionPlan, exceeded: bool) -> str:
     if exceeded:
         return (
-            "Lower the doses or treat fewer muscles until no cap is exceeded; nothing is shared "
-            "out by itself."
+            "The plans together exceed a cap. `units_within_caps` shows doses that fit, the least "
+            "important muscles cut first; change the plans, nothing is changed by itself."
         )
-    if not caps:
+    if not session.caps:
         return "No cap was found for a whole session of this product: check the label yourself."
     return "The sum stays under every cap that was found; each plan is still to be confirmed."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 
 from app import reporting
-from app.analysis import State
+from app.analysis import SourceFile, State
 from app.blobs import Blobs
 from app.errors import NoObject
 from app.processes import WorkerPlace
@@ -22,7 +22,6 @@ from app.records import AnalysisRecord
 from app.reporting import StoredAnalysis
 from app.rows import ObjectRow
 from app.store import Store
-from app.worker import SourceFile
 
 OBJECT_S = 60.0
 
@@ -64,7 +63,11 @@ KINDS: Mapping[str, ObjectKind] = {
 
 
 def stored_analysis(
-    record: AnalysisRecord, blobs: Blobs, *, without_plan: bool = False
+    record: AnalysisRecord,
+    blobs: Blobs,
+    *,
+    uid_root: str | None = None,
+    without_plan: bool = False,
 ) -> StoredAnalysis:
     """What an object is made of. Raises NoObject while there is no plan, where one is needed."""
     if record.plan is None and not without_plan:
@@ -87,6 +90,7 @@ def stored_analysis(
             SourceFile(path=str(blobs.path(file.sha256)), name=file.name) for file in record.files
         ),
         verifier=verifier,
+        uid_root=uid_root,
     )
 
 
@@ -98,6 +102,7 @@ def obtain(
     store: Store,
     blobs: Blobs,
     door: WorkerPlace,
+    uid_root: str | None,
 ) -> bytes:
     """The object's bytes, the same each time.
 
@@ -109,7 +114,7 @@ def obtain(
         known = session.get(ObjectRow, key)
     if known is not None:
         return blobs.read(known.sha256)
-    stored = stored_analysis(record, blobs)
+    stored = stored_analysis(record, blobs, uid_root=uid_root)
     more = {"frame": frame} if kind.of_frame and frame is not None else {}
     made = door.result(door.run(kind.make, stored, **more), within_s=OBJECT_S)
     digest = blobs.put(made)

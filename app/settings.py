@@ -115,8 +115,11 @@ class Settings(BaseSettings):
     table_override: Path | None = Field(
         default=None, description="Folder of a site's own reviewed dose tables."
     )
-    uid_root: Annotated[str, Field(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$", max_length=30)] = Field(
-        default="2.25", description="DICOM UID root of the objects that this site makes."
+    uid_root: (
+        Annotated[str, Field(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$", max_length=40)] | None
+    ) = Field(
+        default=None,
+        description="DICOM UID root of the objects that this site makes; unset: UUIDs under 2.25.",
     )
     study_quiet_s: Annotated[float, Field(gt=0)] = Field(
         default=10.0, description="A study pushed over the network is whole when quiet so long."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 from app.clinic.derivation import Step
@@ -32,6 +33,14 @@ def dose_without_image(
     }
 
 
+def volume_of_plan(volume: Mapping[str, Any]) -> MuscleVolume | VolumeUnknown:
+    """The volume that a stored plan was made with."""
+    if not volume["known"]:
+        return VolumeUnknown(reason=volume["reason"], remedy=volume["remedy"])
+    low, high = volume["interval_ml"]
+    return _given(volume["volume_ml"], (low, high), volume["method"], volume["published_error"])
+
+
 def _volume(
     volume_ml: float | None, interval_ml: tuple[float, float] | None
 ) -> MuscleVolume | VolumeUnknown:
@@ -46,17 +55,23 @@ def _volume(
             remedy="Give an interval that holds the volume, or leave it out.",
             field="volume.interval_ml",
         )
+    return _given(volume_ml, (low, high), "given", "as given")
+
+
+def _given(
+    volume_ml: float, interval_ml: tuple[float, float], method: str, published_error: str
+) -> MuscleVolume:
     return MuscleVolume(
         volume_ml=volume_ml,
-        interval_ml=(low, high),
-        method="given",
-        published_error="as given",
+        interval_ml=interval_ml,
+        method=method,
+        published_error=published_error,
         sections_used=(),
         step=Step(
             name="volume",
             value=volume_ml,
             unit="ml",
-            equation="given",
+            equation=method,
             sources=("operator",),
             text=f"The volume of {volume_ml:g} mL was given.",
         ),

@@ -107,7 +107,12 @@ def post_session(body: schemas.SessionRequest, parts: Parts, principal: Reader) 
     """Several plans for one visit, added up under the caps that hold for all of them together."""
     with parts.store.read() as session:
         found = [records.load(session, name) for name in dict.fromkeys(body.analyses)]
-    return joint_session(found, tables=parts.tables, today=dt.datetime.now().astimezone().date())
+    return joint_session(
+        found,
+        priorities=body.priorities,
+        tables=parts.tables,
+        today=dt.datetime.now().astimezone().date(),
+    )
 
 
 @problem_router.get("/problems/{code}", responses=refusals("not_found"))

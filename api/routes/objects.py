@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, Response
 
 from api.deps import Parts, Reader
 from api.documents import BASE
-from api.responses import refusals
+from api.responses import Documented, refusals
 from api.routes.analyses import OLD, AnalysisId
 from app import objects, records, reporting
 from app.errors import NoObject, NotFound
@@ -25,9 +25,9 @@ FrameKey = Annotated[
     Query(pattern="^[0-9]{1,6}$", description="The frame's key; default: the first used one."),
 ]
 Number = Annotated[int, Path(ge=0, le=1_000_000)]
-DICOM = {200: {"content": {"application/dicom": {}}, "description": "The DICOM object"}}
-PNG = {200: {"content": {"image/png": {}}, "description": "The picture"}}
-SVG = {200: {"content": {"image/svg+xml": {}}, "description": "The picture"}}
+DICOM: Documented = {200: {"content": {"application/dicom": {}}, "description": "The DICOM object"}}
+PNG: Documented = {200: {"content": {"image/png": {}}, "description": "The picture"}}
+SVG: Documented = {200: {"content": {"image/svg+xml": {}}, "description": "The picture"}}
 REFUSED = refusals("not_found", "no_object")
 
 
@@ -51,7 +51,13 @@ def _object(
         return Response(status_code=304, headers=headers)
     kind = objects.KINDS[name]
     body = objects.obtain(
-        record, kind, frame, store=parts.store, blobs=parts.blobs, door=parts.door
+        record,
+        kind,
+        frame,
+        store=parts.store,
+        blobs=parts.blobs,
+        door=parts.door,
+        uid_root=parts.settings.uid_root,
     )
     if kind.media_type == "application/dicom":
         headers["Content-Disposition"] = f'attachment; filename="{record.id[:12]}-{name}"'
