@@ -19,10 +19,14 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_file_meta_info, read_preamble
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MPEGTransferSyntaxes,
 )
@@ -33,6 +37,9 @@ from imaging.dicom.regions import read_scale
 from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax
 from imaging.frame import Clip, FileFacts, Frame, FrameSource
 from imaging.limits import MEBIBYTE, DecodeLimits
+
+# PS3.5 A.1 to A.3: pixels as they are, so that their bytes can be counted beforehand.
+NATIVE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
 
 DAMAGED = "Export the image again from the scanner or PACS; this copy is damaged or cut off."
 
@@ -53,7 +60,9 @@ def read_header(path: Path, name: str, limits: DecodeLimits) -> FileDataset:
     try:
         _check_inflated(path, name, limits)
         with _tolerant():
-            ds = dcmread(path, stop_before_pixels=True, force=True)
+            with path.open("rb") as file:
+                ds = dcmread(file, stop_before_pixels=True, force=True)
+                header_bytes = file.tell()
             list(ds.iterall())  # what is read lazily fails here, not later
     except ImagingError:
         raise
@@ -62,7 +71,8 @@ def read_header(path: Path, name: str, limits: DecodeLimits) -> FileDataset:
     if not ds:
         raise UnreadableFile(f"{name} is no DICOM file.", remedy=DAMAGED)
     check_ultrasound(ds, name)
-    _check_size(ds, path, name, limits)
+    _check_syntax(ds, name)
+    _check_size(ds, path.stat().st_size - header_bytes, name, limits)
     return ds
 
 
@@ -126,11 +136,6 @@ def iter_grey(path: Path, ds: Dataset, frames: Sequence[int], *, name: str) -> I
             yield grey
     except ImagingError:
         raise
-    except NotImplementedError as error:
-        raise UnsupportedSyntax(
-            f"{name} is encoded in a way that is not decoded here: {error}",
-            remedy="Send it uncompressed, as JPEG or as JPEG 2000.",
-        ) from None
     except Exception as error:
         raise UnreadableFile(
             f"The pixels of {name} cannot be decoded: {error}", remedy=DAMAGED
@@ -225,7 +230,30 @@ def _syntax(ds: Dataset) -> str:
     return str(getattr(meta, "TransferSyntaxUID", None) or ImplicitVRLittleEndian)
 
 
-def _check_size(ds: Dataset, path: Path, name: str, limits: DecodeLimits) -> None:
+def _check_syntax(ds: Dataset, name: str) -> None:
+    """Raises UnsupportedSyntax unless a decoder for the transfer syntax (0002,0010) is at hand."""
+    syntax = UID(_syntax(ds))
+    if syntax in MPEGTransferSyntaxes:
+        raise UnsupportedSyntax(
+            f"{name} holds an encapsulated video.",
+            remedy="Export the clip as a multi-frame image, or send it as MP4.",
+        )
+    try:
+        available = get_decoder(syntax).is_available
+    except (NotImplementedError, ValueError):
+        available = False
+    if not available:
+        raise UnsupportedSyntax(
+            f"{name} is encoded as {syntax.name}, which is not decoded here.",
+            remedy="Send it uncompressed, as JPEG, JPEG-LS, JPEG 2000 or RLE.",
+        )
+
+
+def _check_size(ds: Dataset, encoded_bytes: int, name: str, limits: DecodeLimits) -> None:
+    """Raises UnreadableFile and TooLarge for a size that is missing, a lie or over the limits.
+
+    `encoded_bytes` is what the file holds from the pixel data (7FE0,0010) on.
+    """
     try:
         rows, columns, frames = int(ds.Rows), int(ds.Columns), number_of_frames(ds)
         samples = int(ds.get("SamplesPerPixel") or 1)
@@ -240,20 +268,23 @@ def _check_size(ds: Dataset, path: Path, name: str, limits: DecodeLimits) -> Non
             f"{name} has {samples} samples of {allocated} bits a pixel.",
             remedy="Export the image as 8-bit grey or RGB.",
         )
-    if _syntax(ds) in MPEGTransferSyntaxes:
-        raise UnsupportedSyntax(
-            f"{name} holds an encapsulated video.",
-            remedy="Export the clip as a multi-frame image, or send it as MP4.",
-        )
-    encoded = path.stat().st_size
     limits.check_size(
         name,
         rows=rows,
         columns=columns,
         frames=frames,
         bytes_per_pixel=samples * max(1, allocated // 8),
-        encoded_bytes=encoded,
+        encoded_bytes=encoded_bytes,
     )
+    if _syntax(ds) not in NATIVE:
+        return
+    expected = rows * columns * frames * samples * allocated // 8
+    if text_of(ds, "PhotometricInterpretation") == "YBR_FULL_422":
+        expected = expected * 2 // 3
+    if encoded_bytes < expected:
+        raise UnreadableFile(
+            f"{name} is cut off: {expected} bytes of pixels are missing or short.", remedy=DAMAGED
+        )
 
 
 def _check_inflated(path: Path, name: str, limits: DecodeLimits) -> None:
