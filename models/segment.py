@@ -133,6 +133,27 @@ class Segmentation:
     weights_version: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What the network said of one image, before it is judged by the card's limits."""
+
+    sector: PixelBox
+    cut: GreyImage
+    """(sector rows, sector columns) uint8: what the network was shown."""
+    logits: NDArray[np.float32]
+    """(4, sector rows, sector columns): target, nerve, vessel, aponeurosis."""
+    kept: BoolMask
+    """(sector rows, sector columns): the part of the target that was asked for."""
+    second_share: float
+    """The largest part left out against what was kept."""
+    quality: float
+    """The network's own judgement of the target, 0 to 1."""
+    not_muscle: float
+    """Probability that no muscle can be seen, 0 to 1."""
+    view_scores: NDArray[np.float64]
+    """(3,): probability of long axis, short axis, other."""
+
+
 class Segmenter:
     """Segments images with one network and its card."""
 
@@ -149,30 +170,14 @@ class Segmenter:
         it the part is found by `imaging.sector.find_sector`.
         """
         prompt = prompt or Prompt()
-        sector = _grown_to_clicks(region or find_sector(grey), prompt, grey.shape)
-        cut = np.ascontiguousarray(grey[sector.slices])
-        size = self.card.input_size
-        output = self._ask(_to_square(cut, size), prompt, sector)
-        shape = (sector.rows, sector.columns)
-        logits = [_from_square(output.dense[0, index], shape) for index in range(3)]
-        target = logits[0] > 0
-        kept, second_share = _asked_part(target, prompt, sector)
-        quality = float(_sigmoid(output.quality[0]))
-        confidence = _at(self.card.calibration.confidence, quality)
-        view_scores = _softmax(output.view[0])
-        best_view = int(np.argmax(view_scores))
-        abstained = self._abstention(
-            cut,
-            kept,
-            second_share,
-            confidence,
-            float(_sigmoid(output.not_muscle[0])),
-            prompt,
-            sector,
-        )
-        nerve, nerves = self._objects("nerve", logits[1], sector, grey.shape)
-        vessel, vessels = self._objects("vessel", logits[2], sector, grey.shape)
-        lines = _from_square(output.dense[0, 3], shape) > 0
+        seen = self.look(grey, prompt, region=region)
+        sector, kept = seen.sector, seen.kept
+        confidence = _at(self.card.calibration.confidence, seen.quality)
+        best_view = int(np.argmax(seen.view_scores))
+        abstained = self._abstention(seen, confidence, prompt)
+        nerve, nerves = self._objects("nerve", seen.logits[1], sector, grey.shape)
+        vessel, vessels = self._objects("vessel", seen.logits[2], sector, grey.shape)
+        lines = seen.logits[3] > 0
         candidate = _placed(kept, sector, grey.shape)
         area, thickness = float(np.count_nonzero(kept)), thickness_of(kept)
         limits = self.card.calibration
@@ -184,7 +189,7 @@ class Segmenter:
             aponeurosis=_placed(lines, sector, grey.shape),
             objects=(*nerves, *vessels),
             view=View(VIEW_OUTPUTS[best_view]),
-            view_score=float(view_scores[best_view]),
+            view_score=float(seen.view_scores[best_view]),
             confidence=confidence,
             area_px=area,
             area_interval_px=_interval(area, confidence, limits.area_low, limits.area_high),
@@ -195,6 +200,25 @@ class Segmenter:
             abstained=abstained,
             sector=sector,
             weights_version=self.card.version,
+        )
+
+    def look(self, grey: GreyImage, prompt: Prompt, *, region: PixelBox | None = None) -> Look:
+        """The network's raw answer for a (rows, columns) uint8 image: `segment` without limits."""
+        sector = _grown_to_clicks(region or find_sector(grey), prompt, grey.shape)
+        cut = np.ascontiguousarray(grey[sector.slices])
+        output = self._ask(_to_square(cut, self.card.input_size), prompt, sector)
+        shape = (sector.rows, sector.columns)
+        logits = np.stack([_from_square(plane, shape) for plane in output.dense[0]])
+        kept, second_share = _asked_part(logits[0] > 0, prompt, sector)
+        return Look(
+            sector=sector,
+            cut=cut,
+            logits=logits,
+            kept=kept,
+            second_share=second_share,
+            quality=float(_sigmoid(output.quality[0])),
+            not_muscle=float(_sigmoid(output.not_muscle[0])),
+            view_scores=_softmax(output.view[0]),
         )
 
     def _ask(self, square: GreyImage, prompt: Prompt, sector: PixelBox) -> EngineOutput:
@@ -228,30 +252,22 @@ class Segmenter:
             quality=both.quality.mean(0, keepdims=True),
         )
 
-    def _abstention(
-        self,
-        cut: GreyImage,
-        kept: BoolMask,
-        second_share: float,
-        confidence: float,
-        not_muscle: float,
-        prompt: Prompt,
-        sector: PixelBox,
-    ) -> AbstentionReason | None:
+    def _abstention(self, seen: Look, confidence: float, prompt: Prompt) -> AbstentionReason | None:
+        cut, kept = seen.cut, seen.kept
         low, high = np.percentile(cut, (1, 99))
         if high - low < _BLANK_SPREAD and high < _SATURATED_LEVEL:
             return AbstentionReason.BLANK
         if float(np.mean(cut >= _SATURATED_LEVEL)) > _SATURATED_SHARE:
             return AbstentionReason.SATURATED
         limits = self.card.calibration
-        if not_muscle >= limits.not_muscle_limit:
+        if seen.not_muscle >= limits.not_muscle_limit:
             return AbstentionReason.NOT_MUSCLE
         if np.count_nonzero(kept) < _SMALLEST_SHARE * kept.size:
             return AbstentionReason.TARGET_NOT_FOUND
         # A click decides which muscle; it never makes a doubtful answer a good one.
         if confidence < limits.confidence_limit:
             return AbstentionReason.TARGET_NOT_FOUND
-        if prompt.box is None and not prompt.clicks and second_share > limits.ambiguous_share:
+        if prompt.box is None and not prompt.clicks and seen.second_share > limits.ambiguous_share:
             return AbstentionReason.AMBIGUOUS
         return None
 

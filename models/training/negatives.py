@@ -8,7 +8,7 @@ parenchyma, a lymph node. No real image is used, so that real ones can be the te
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -55,6 +55,7 @@ def _no_contact(random: Random) -> GreyImage:
 
 def _noise(random: Random) -> GreyImage:
     kind = int(random.integers(0, 4))
+    field: NDArray[np.floating[Any]]
     if kind == 0:
         field = random.uniform(0, 255, (_SIZE, _SIZE))
     elif kind == 1:

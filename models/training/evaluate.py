@@ -1,0 +1,544 @@
+"""How good the network is on images that it was not trained on: rows, and tables out of rows.
+
+`evaluate` runs the product's own path (whole frames in, sector found, masks out) over held-out
+images and returns one row for each question asked. The rows are small enough to be kept beside
+the weights, so that `report` rebuilds the card's table without training anything again.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.arrays import BoolMask, GreyImage
+from models.segment import Click, Look, Prompt, Segmenter, thickness_of
+from models.training.augment import correct_click
+from models.training.data import (
+    CACHE_SIZE,
+    Fold,
+    Sample,
+    Target,
+    folds_by_group,
+    load_samples,
+    read_grey,
+)
+
+MODES: Final = ("auto", "click", "corrected", "moved")
+"""No prompt; one click in the middle; three corrective clicks more; the click moved."""
+_IOU_FOUND: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One question asked of the network; empty numbers are NaN."""
+
+    run: str
+    kind: str
+    """`muscle`, `nerve`, `vessel` or `negative`."""
+    collection: str
+    device: str
+    group: str
+    name: str
+    view: str
+    mode: str = ""
+    outline: str = ""
+    """The confidence of the outline it is held against: high, medium, low."""
+    automatic: bool = True
+    """True if the outline is the muscle to find without a click."""
+    dice: float = math.nan
+    log_area: float = math.nan
+    """log(true area / found area)."""
+    log_thickness: float = math.nan
+    """log(true thickness / found thickness), over the middle half."""
+    log_observers: float = math.nan
+    """log(observers' mean thickness / found thickness)."""
+    quality: float = math.nan
+    not_muscle: float = math.nan
+    second_share: float = math.nan
+    view_right: float = math.nan
+    objects: int = 0
+    """Nerves or vessels that are there."""
+    found: int = 0
+    false: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateSettings:
+    """What to ask: the held-out images of a run, and images without muscle."""
+
+    data: Path
+    run: str = "run"
+    hold_out: Fold | None = None
+    """Ask only what this fold holds out; None asks everything."""
+    negatives: Path | None = None
+    """A folder with one subfolder of images for each class of images without muscle."""
+    masks: Path | None = None
+    """A folder to keep the out-of-fold masks in, as small PNG."""
+    progress: Callable[[int, int], None] | None = None
+
+
+def evaluate(segmenter: Segmenter, settings: EvaluateSettings) -> list[Row]:
+    """The rows of all images asked."""
+    samples = load_samples(settings.data)
+    folds = folds_by_group(samples, seed=0)
+    if settings.hold_out is not None:
+        samples = [one for one in samples if settings.hold_out.holds(one, folds)]
+    rows: list[Row] = []
+    for number, sample in enumerate(samples):
+        rows.extend(ask_sample(segmenter, sample, settings))
+        if settings.progress is not None:
+            settings.progress(number + 1, len(samples))
+    if settings.negatives is not None:
+        rows.extend(ask_negatives(segmenter, settings.negatives, settings.run))
+    return rows
+
+
+def ask_sample(segmenter: Segmenter, sample: Sample, settings: EvaluateSettings) -> list[Row]:
+    """The rows of one image: each outlined muscle in each mode, nerves, vessels."""
+    grey = read_grey(sample.path)
+    look = segmenter.look(grey, Prompt())
+    rows = []
+    for target in sample.targets:
+        if target.automatic:
+            rows.append(_muscle_row(sample, target, look, "auto", settings.run))
+            _keep_mask(settings, sample, "auto", look)
+        rows.extend(_clicked_rows(segmenter, grey, sample, target, settings))
+    if sample.structures is not None:
+        square = _looked_at(look, sample)
+        for label, kind in ((1, "nerve"), (2, "vessel")):
+            rows.append(_structure_row(sample, square[label] > 0, label, kind, settings.run))
+    return rows
+
+
+def _clicked_rows(
+    segmenter: Segmenter,
+    grey: GreyImage,
+    sample: Sample,
+    target: Target,
+    settings: EvaluateSettings,
+) -> list[Row]:
+    truth = target.mask > 0
+    middle = middle_of(truth)
+    clicks = [middle]
+    look = segmenter.look(grey, _prompt(sample, clicks))
+    rows = [_muscle_row(sample, target, look, "click", settings.run)]
+    _keep_mask(settings, sample, "click", look)
+    for moved in moved_clicks(truth, middle):
+        elsewhere = segmenter.look(grey, _prompt(sample, [moved]))
+        rows.append(_muscle_row(sample, target, elsewhere, "moved", settings.run))
+    for _ in range(3):
+        click = correct_click(truth, _kept_square(look, sample), None)
+        if click is None:
+            break
+        clicks.append(click)
+        look = segmenter.look(grey, _prompt(sample, clicks))
+    rows.append(_muscle_row(sample, target, look, "corrected", settings.run))
+    return rows
+
+
+def ask_negatives(segmenter: Segmenter, folder: Path, run: str) -> list[Row]:
+    """One row without and one with a click for each image in the class subfolders."""
+    rows = []
+    for path in sorted(folder.glob("*/*.png")):
+        grey = read_grey(path)
+        middle = Click(column=grey.shape[1] // 2, row=grey.shape[0] // 2, positive=True)
+        for mode, prompt in (("auto", Prompt()), ("click", Prompt(clicks=(middle,)))):
+            answer = segmenter.segment(grey, prompt)
+            look = segmenter.look(grey, prompt)
+            rows.append(
+                Row(
+                    run=run,
+                    kind="negative",
+                    collection=path.parent.name,
+                    device="",
+                    group=f"{path.parent.name}/{path.stem}",
+                    name=path.stem,
+                    view="other",
+                    mode=mode,
+                    outline="" if answer.abstained is None else answer.abstained.value,
+                    quality=look.quality,
+                    not_muscle=look.not_muscle,
+                    second_share=look.second_share,
+                    found=int(np.count_nonzero(look.kept)),
+                )
+            )
+    return rows
+
+
+def middle_of(mask: BoolMask) -> tuple[float, float, bool]:
+    """A click (column, row, True) at the centroid, or at the deepest place if that is outside."""
+    padded = np.pad(mask.astype(np.uint8), 1)
+    depth = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5))[1:-1, 1:-1]
+    rows, columns = np.nonzero(mask)
+    row, column = round(float(rows.mean())), round(float(columns.mean()))
+    if depth[row, column] < 0.3 * depth.max():
+        row, column = (int(value) for value in np.unravel_index(np.argmax(depth), depth.shape))
+    return float(column), float(row), True
+
+
+def moved_clicks(
+    mask: BoolMask, middle: tuple[float, float, bool]
+) -> list[tuple[float, float, bool]]:
+    """The click moved by a third of the half width to each side, where that is still inside."""
+    column, row = round(middle[0]), round(middle[1])
+    moved = []
+    for line, place, along in ((mask[row], column, True), (mask[:, column], row, False)):
+        inside = np.flatnonzero(line)
+        step = (inside[-1] - inside[0] + 1) / 6.0
+        for sign in (-1, 1):
+            there = round(place + sign * step)
+            if 0 <= there < line.size and line[there]:
+                moved.append(
+                    (float(there), middle[1], True) if along else (middle[0], float(there), True)
+                )
+    return moved
+
+
+def dice_of(answer: BoolMask, truth: BoolMask) -> float:
+    """Dice of two masks of one shape, 0 to 1; 1 if both are empty."""
+    total = int(np.count_nonzero(answer)) + int(np.count_nonzero(truth))
+    return 1.0 if total == 0 else 2.0 * int(np.count_nonzero(answer & truth)) / total
+
+
+def _prompt(sample: Sample, clicks: Sequence[tuple[float, float, bool]]) -> Prompt:
+    across, down = sample.sector.columns / CACHE_SIZE, sample.sector.rows / CACHE_SIZE
+    return Prompt(
+        clicks=tuple(
+            Click(
+                column=sample.sector.column0 + int((column + 0.5) * across),
+                row=sample.sector.row0 + int((row + 0.5) * down),
+                positive=positive,
+            )
+            for column, row, positive in clicks
+        )
+    )
+
+
+def _looked_at(look: Look, sample: Sample) -> NDArray[np.float32]:
+    # The answer's four planes on the label's square: the two sectors may differ by a few pixels.
+    across = np.arange(CACHE_SIZE, dtype=np.float32) + 0.5
+    columns = sample.sector.column0 + across * sample.sector.columns / CACHE_SIZE - 0.5
+    rows = sample.sector.row0 + across * sample.sector.rows / CACHE_SIZE - 0.5
+    column_map, row_map = np.meshgrid(columns - look.sector.column0, rows - look.sector.row0)
+    planes = [*look.logits, np.where(look.kept, 1.0, -1.0).astype(np.float32)]
+    return np.stack(
+        [
+            np.asarray(
+                cv2.remap(
+                    plane,
+                    column_map.astype(np.float32),
+                    row_map.astype(np.float32),
+                    cv2.INTER_LINEAR,
+                    borderMode=cv2.BORDER_CONSTANT,
+                    borderValue=-1.0,
+                ),
+                np.float32,
+            )
+            for plane in planes
+        ]
+    )
+
+
+def _kept_square(look: Look, sample: Sample) -> BoolMask:
+    return _looked_at(look, sample)[4] > 0
+
+
+def _log_ratio(true: float, found: float) -> float:
+    return math.log(true / found) if true > 0 and found > 0 else math.nan
+
+
+def _muscle_row(sample: Sample, target: Target, look: Look, mode: str, run: str) -> Row:
+    truth, answer = target.mask > 0, _kept_square(look, sample)
+    observers = math.nan
+    if sample.observers_thickness_px:
+        mean = sum(sample.observers_thickness_px) / len(sample.observers_thickness_px)
+        observers = _log_ratio(mean, thickness_of(look.kept))
+    guessed = ("long_axis", "short_axis", "other")[int(np.argmax(look.view_scores))]
+    return Row(
+        run=run,
+        kind="muscle",
+        collection=sample.collection,
+        device=sample.device,
+        group=sample.group,
+        name=sample.name,
+        view=sample.view,
+        mode=mode,
+        outline=target.confidence,
+        automatic=target.automatic,
+        dice=dice_of(answer, truth),
+        log_area=_log_ratio(float(np.count_nonzero(truth)), float(np.count_nonzero(answer))),
+        log_thickness=_log_ratio(thickness_of(truth), thickness_of(answer)),
+        log_observers=observers,
+        quality=look.quality,
+        not_muscle=look.not_muscle,
+        second_share=look.second_share,
+        view_right=float(guessed == sample.view),
+    )
+
+
+def _structure_row(sample: Sample, answer: BoolMask, label: int, kind: str, run: str) -> Row:
+    if sample.structures is None:
+        raise ValueError("the sample has no structures labelled")
+    truth = sample.structures == label
+    true_parts, answer_parts = _parts(truth), _parts(answer)
+    hit = [False] * len(answer_parts)
+    found = 0
+    for part in true_parts:
+        overlaps = [_iou(part, other) for other in answer_parts]
+        if overlaps and max(overlaps) >= _IOU_FOUND:
+            found += 1
+            hit[int(np.argmax(overlaps))] = True
+    return Row(
+        run=run,
+        kind=kind,
+        collection=sample.collection,
+        device=sample.device,
+        group=sample.group,
+        name=sample.name,
+        view=sample.view,
+        dice=dice_of(answer, truth) if truth.any() else math.nan,
+        objects=len(true_parts),
+        found=found,
+        false=len(hit) - sum(hit),
+    )
+
+
+def _parts(mask: BoolMask) -> list[BoolMask]:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    least = 0.0004 * mask.size
+    return [
+        np.asarray(labels == index)
+        for index in range(1, count)
+        if stats[index, cv2.CC_STAT_AREA] >= least
+    ]
+
+
+def _iou(one: BoolMask, other: BoolMask) -> float:
+    union = int(np.count_nonzero(one | other))
+    return int(np.count_nonzero(one & other)) / union if union else 0.0
+
+
+def _keep_mask(settings: EvaluateSettings, sample: Sample, mode: str, look: Look) -> None:
+    if settings.masks is None:
+        return
+    folder = settings.masks / sample.collection
+    folder.mkdir(parents=True, exist_ok=True)
+    mask = np.where(_kept_square(look, sample), 255, 0).astype(np.uint8)
+    cv2.imwrite(str(folder / f"{sample.name}.{mode}.png"), mask)
+
+
+def write_rows(rows: Iterable[Row], path: Path) -> None:
+    """Nothing; the rows lie at `path` as CSV, numbers with four decimals."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([one.name for one in fields(Row)])
+        for row in rows:
+            writer.writerow([_text(value) for value in asdict(row).values()])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4f}"
+    return str(value)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a CSV file that `write_rows` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [_row(record) for record in csv.DictReader(file)]
+
+
+def _row(record: Mapping[str, str]) -> Row:
+    values: dict[str, Any] = {}
+    for one in fields(Row):
+        text = record[one.name]
+        if one.type == "float":
+            values[one.name] = float(text) if text else math.nan
+        elif one.type == "int":
+            values[one.name] = int(text)
+        elif one.type == "bool":
+            values[one.name] = text == "1"
+        else:
+            values[one.name] = text
+    return Row(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One number of the card with its 95 % interval, bootstrapped over groups."""
+
+    value: float
+    low: float
+    high: float
+    images: int
+    groups: int
+
+    def as_text(self) -> str:
+        """`0.951 (0.940 to 0.960; 120 rows, 30 groups)`."""
+        return (
+            f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}; "
+            f"{self.images} rows, {self.groups} groups)"
+        )
+
+
+Statistic = Callable[[Sequence[NDArray[np.float64]]], float]
+"""From the values of each group to one number."""
+
+
+def mean_over_groups(groups: Sequence[NDArray[np.float64]]) -> float:
+    """The mean of the groups' means."""
+    return float(np.mean([values.mean() for values in groups]))
+
+
+def quantile_over_images(share: float) -> Statistic:
+    """The quantile over all images, whatever their group."""
+    return lambda groups: float(np.quantile(np.concatenate(list(groups)), share))
+
+
+def figure(
+    rows: Sequence[Row],
+    value: Callable[[Row], float],
+    statistic: Statistic = mean_over_groups,
+    *,
+    seed: int = 0,
+    draws: int = 1000,
+) -> Figure | None:
+    """The statistic over the rows with its interval; None if no row has a value."""
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        number = value(row)
+        if not math.isnan(number):
+            groups.setdefault(row.group, []).append(number)
+    if not groups:
+        return None
+    arrays = [np.array(values) for values in groups.values()]
+    random = np.random.default_rng(seed)
+    drawn = [
+        statistic([arrays[index] for index in random.integers(0, len(arrays), len(arrays))])
+        for _ in range(draws)
+    ]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Figure(
+        value=statistic(arrays),
+        low=float(low),
+        high=float(high),
+        images=sum(len(values) for values in arrays),
+        groups=len(arrays),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """The card's table: line → figure."""
+
+    lines: dict[str, Figure] = field(default_factory=dict)
+
+    def add(self, name: str, made: Figure | None) -> None:
+        """Nothing; the line is there if there is a figure."""
+        if made is not None:
+            self.lines[name] = made
+
+    def as_record(self) -> dict[str, dict[str, float]]:
+        """Plain numbers for the machine-readable card, rounded to four decimals."""
+        return {
+            name: {key: round(float(value), 4) for key, value in asdict(one).items()}
+            for name, one in self.lines.items()
+        }
+
+    def as_markdown(self) -> str:
+        """A table in Markdown: measure, value with interval, rows, groups."""
+        head = "| measure | value | 95 % interval | rows | groups |\n|---|---|---|---|---|\n"
+        return head + "".join(
+            f"| {name} | {one.value:.3f} | {one.low:.3f} to {one.high:.3f} "
+            f"| {one.images} | {one.groups} |\n"
+            for name, one in self.lines.items()
+        )
+
+
+def report(rows: Sequence[Row]) -> Report:
+    """The figures of the card out of rows, each over the runs that held the image out."""
+    made = Report()
+    muscles = [row for row in rows if row.kind == "muscle"]
+    by_run: dict[str, list[Row]] = {}
+    for row in muscles:
+        by_run.setdefault(row.run, []).append(row)
+    for run, own in by_run.items():
+        _add_long_axis(made, own, run)
+        _add_short_axis(made, own, run)
+    for run in sorted({row.run for row in rows if row.kind in ("nerve", "vessel")}):
+        for kind in ("vessel", "nerve"):
+            _add_structures(made, [r for r in rows if r.run == run and r.kind == kind], run, kind)
+    return made
+
+
+def _add_long_axis(made: Report, rows: Sequence[Row], run: str) -> None:
+    long_axis = [row for row in rows if row.view == "long_axis" and row.mode == "auto"]
+    for collection in sorted({row.collection for row in long_axis}):
+        own = [row for row in long_axis if row.collection == collection]
+        name = f"{run}: {collection}, automatic"
+        made.add(f"{name}, Dice", figure(own, lambda row: row.dice))
+        made.add(
+            f"{name}, Dice, tenth percentile of images",
+            figure(own, lambda row: row.dice, quantile_over_images(0.1)),
+        )
+        made.add(
+            f"{name}, thickness error, median",
+            figure(own, lambda row: abs(math.expm1(-row.log_thickness)), quantile_over_images(0.5)),
+        )
+        made.add(
+            f"{name}, thickness error, 90th percentile",
+            figure(own, lambda row: abs(math.expm1(-row.log_thickness)), quantile_over_images(0.9)),
+        )
+        for share, word in ((0.5, "median"), (0.9, "90th percentile")):
+            made.add(
+                f"{name}, thickness against observers, {word}",
+                figure(
+                    own,
+                    lambda row: abs(math.expm1(-row.log_observers)),
+                    quantile_over_images(share),
+                ),
+            )
+    for device in sorted({row.device for row in long_axis}):
+        own = [row for row in long_axis if row.device == device]
+        made.add(f"{run}: device {device}, automatic, Dice", figure(own, lambda row: row.dice))
+    second = [
+        row for row in rows if row.view == "long_axis" and not row.automatic and row.mode == "click"
+    ]
+    made.add(f"{run}: second belly, one click, Dice", figure(second, lambda row: row.dice))
+
+
+def _add_short_axis(made: Report, rows: Sequence[Row], run: str) -> None:
+    for collection in ("transverse", "panoramic"):
+        own = [
+            row
+            for row in rows
+            if row.collection == collection and row.outline in ("high", "medium")
+        ]
+        for mode, word in (
+            ("auto", "automatic"),
+            ("click", "one click"),
+            ("corrected", "three more clicks"),
+            ("moved", "click moved"),
+        ):
+            asked = [row for row in own if row.mode == mode]
+            made.add(f"{run}: {collection}, {word}, Dice", figure(asked, lambda row: row.dice))
+    made.add(f"{run}: view named rightly", figure(rows, lambda row: row.view_right))
+
+
+def _add_structures(made: Report, rows: Sequence[Row], run: str, kind: str) -> None:
+    made.add(f"{run}: {kind}s, Dice", figure(rows, lambda row: row.dice))
+    made.add(
+        f"{run}: {kind}s found",
+        figure(rows, lambda row: row.found / row.objects if row.objects else math.nan),
+    )
+    made.add(f"{run}: {kind}s, false an image", figure(rows, lambda row: float(row.false)))
