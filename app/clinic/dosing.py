@@ -702,7 +702,7 @@ def _amount(case: _Case, volume_ml: float | None) -> _Amount:
     def adjust(
         reason: str, before: float, after: float, sources: tuple[str, ...], grade: str, text: str
     ) -> float:
-        if after != before:
+        if abs(after - before) > TOLERANCE:
             adjustments.append(
                 DoseAdjustment(
                     reason=reason,
