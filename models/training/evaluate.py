@@ -248,7 +248,8 @@ def _looked_at(look: Look, sample: Sample) -> NDArray[np.float32]:
 
 
 def _kept_square(look: Look, sample: Sample) -> BoolMask:
-    return _looked_at(look, sample)[4] > 0
+    kept: BoolMask = _looked_at(look, sample)[4] > 0
+    return kept
 
 
 def _log_ratio(true: float, found: float) -> float:
