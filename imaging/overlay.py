@@ -52,7 +52,6 @@ RULER_WIDTH = 66
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 22, 16, 14
 SITE_RADIUS = 14.0
 MARKS_HEIGHT = 34
-LIST_COLUMN = 260
 ONE_MM = TissuePoint(lateral_mm=1.0, depth_mm=1.0)
 
 
@@ -182,7 +181,7 @@ def layout_of(overlay: Overlay) -> Layout:
     top += MARKS_HEIGHT + 12 if overlay.marks else 0
     footer = 16 + TEXT_SIZE + MARGIN
     # Labels that find no room on the picture are listed below it.
-    footer += (SMALL_SIZE + 6) * _list_rows(len(overlay.sites), width) if overlay.sites else 0
+    footer += (SMALL_SIZE + 6) * math.ceil(len(overlay.sites) / _per_row(overlay.sites, width))
     return Layout(
         magnification=magnification,
         left=MARGIN + RULER_WIDTH,
@@ -194,8 +193,17 @@ def layout_of(overlay: Overlay) -> Layout:
     )
 
 
-def _list_rows(sites: int, width: int) -> int:
-    return math.ceil(sites / max(1, width // LIST_COLUMN))
+def _list_entry(site: OverlaySite) -> str:
+    return f"{site.number}: {site.label}"
+
+
+def _list_column(sites: Sequence[OverlaySite]) -> float:
+    """How wide the list's columns are: the longest entry and a gap."""
+    return max((text_width_px(_list_entry(s), SMALL_SIZE) for s in sites), default=1.0) + 24
+
+
+def _per_row(sites: Sequence[OverlaySite], width: int) -> int:
+    return max(1, int(width // _list_column(sites)))
 
 
 def compose(overlay: Overlay) -> Scene:
@@ -451,15 +459,14 @@ def _sites(scene: Scene, layout: Layout, overlay: Overlay) -> None:
                 anchor="middle",
             )
         )
-    per_row = max(1, layout.width // LIST_COLUMN)
+    per_row, column_width = _per_row(overlay.sites, layout.width), _list_column(overlay.sites)
     for index, site in enumerate(listed):
         row, column = divmod(index, per_row)
-        text = f"{site.number}: {site.label}"
         scene.shapes.append(
             Words(
-                text=fitted(text, SMALL_SIZE, LIST_COLUMN - 12),
+                text=fitted(_list_entry(site), SMALL_SIZE, layout.width),
                 at=(
-                    layout.left + column * LIST_COLUMN,
+                    layout.left + 8 + column * column_width,
                     layout.top + layout.height + 20 + TEXT_SIZE + (row + 1) * (SMALL_SIZE + 6),
                 ),
                 size_px=SMALL_SIZE,
