@@ -400,6 +400,7 @@ def _smooth(border: Sequence[ImagePoint]) -> tuple[ImagePoint, ...]:
         taps = np.array([1, 2, 3, 4, 3, 2, 1]) / 16.0
         padded = np.concatenate([path[-3:], path, path[:3]])
         path = np.stack([np.convolve(padded[:, axis], taps, "valid") for axis in (0, 1)], axis=1)
+        path = path[::2]
     return tuple(ImagePoint(column=float(c), row=float(r)) for c, r in path)
 
 
