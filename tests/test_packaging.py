@@ -12,15 +12,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {"api", "app", "imaging", "models"}
-DATA = (
-    "models/weights/muscle_net.onnx",
-    "models/weights/muscle_net.json",
-    "models/CARD.md",
-    "app/clinic/data/dose_rows.csv",
-    "app/clinic/data/policy.yaml",
-    "app/migrations/script.py.mako",
-    "api/static/index.html",
-)
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +28,16 @@ def test_the_wheel_holds_the_four_rooms_alone(wheel: zipfile.ZipFile) -> None:
     assert {name for name in top if not name.endswith(".dist-info")} == ROOMS
 
 
-def test_the_wheel_holds_its_data(wheel: zipfile.ZipFile) -> None:
-    """Weights, tables, migrations and the viewer travel with the code."""
+def test_every_file_of_the_rooms_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    """Modules, weights, tables, fonts, migrations and the viewer: nothing was forgotten."""
     names = set(wheel.namelist())
-    assert [path for path in DATA if path not in names] == []
-
-
-def test_every_module_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    """No package was forgotten in the explicit list of pyproject.toml."""
-    names = set(wheel.namelist())
-    modules = [
-        p.relative_to(ROOT).as_posix() for room in ROOMS for p in ROOT.glob(f"{room}/**/*.py")
+    files = [
+        path.relative_to(ROOT).as_posix()
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     ]
-    assert [path for path in modules if path not in names] == []
+    assert [path for path in files if path not in names] == []
 
 
 def test_no_other_distribution_owns_the_rooms() -> None:
