@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
-import numpy as np
 
 from imaging.arrays import BoolMask, ColourImage, GreyImage
 from imaging.calibration import Calibration
 from imaging.geometry import ImagePoint, TissuePoint
 from imaging.lettering import fitted, text_width_px
-from imaging.mask import contours
+from imaging.mask import smooth_contours
 from imaging.measure import polygon_centroid
 from imaging.scene import (
     Area,
@@ -339,15 +338,15 @@ def _ruler(scene: Scene, layout: Layout, overlay: Overlay) -> None:
 
 
 def _structures(scene: Scene, layout: Layout, overlay: Overlay) -> None:
-    muscle = _smooth_borders(overlay.muscle)
+    muscle = smooth_contours(overlay.muscle)
     if overlay.outline is not None:
         muscle = (overlay.outline,)
     _structure(scene, layout, muscle, MUSCLE_COLOUR, opacity=0.10, letter=None)
     _structure(
-        scene, layout, _smooth_borders(overlay.vessel), VESSEL_COLOUR, opacity=0.35, letter="V"
+        scene, layout, smooth_contours(overlay.vessel), VESSEL_COLOUR, opacity=0.35, letter="V"
     )
     _structure(
-        scene, layout, _smooth_borders(overlay.nerve), NERVE_COLOUR, opacity=0.30, letter="N"
+        scene, layout, smooth_contours(overlay.nerve), NERVE_COLOUR, opacity=0.30, letter="N"
     )
 
 
@@ -377,31 +376,6 @@ def _structure(
                     halo=2,
                 )
             )
-
-
-def _smooth_borders(mask: BoolMask | None) -> tuple[tuple[ImagePoint, ...], ...]:
-    """The mask's borders without their pixel stairs, nowhere more than a pixel off.
-
-    For the eye only: areas and positions come from the mask itself.
-    """
-    if mask is None or not mask.any():
-        return ()
-    return tuple(_smooth(border) for border in contours(mask, holes=True) if len(border) >= 4)
-
-
-def _smooth(border: Sequence[ImagePoint]) -> tuple[ImagePoint, ...]:
-    corner = np.array([(p.column, p.row) for p in border])
-    following = np.roll(corner, -1, axis=0)
-    lengths = np.abs(following - corner).sum(axis=1).astype(int)
-    edge = np.repeat(np.arange(len(corner)), lengths)
-    along = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 0.5
-    path = corner[edge] + (following - corner)[edge] * (along / lengths[edge])[:, None]
-    if len(path) >= 24:
-        taps = np.array([1, 2, 3, 4, 3, 2, 1]) / 16.0
-        padded = np.concatenate([path[-3:], path, path[:3]])
-        path = np.stack([np.convolve(padded[:, axis], taps, "valid") for axis in (0, 1)], axis=1)
-        path = path[::2]
-    return tuple(ImagePoint(column=float(c), row=float(r)) for c, r in path)
 
 
 def _scale_bar(scene: Scene, layout: Layout, overlay: Overlay) -> None:
@@ -434,7 +408,7 @@ def _sites(scene: Scene, layout: Layout, overlay: Overlay) -> None:
     centres = [layout.to_canvas(site.point) for site in overlay.sites]
     taken = [_around(centre) for centre in centres]
     for structure in (overlay.nerve, overlay.vessel):
-        taken += [_box_of(border, layout) for border in _smooth_borders(structure)]
+        taken += [_box_of(border, layout) for border in smooth_contours(structure)]
     listed: list[OverlaySite] = []
     for site, centre in zip(overlay.sites, centres, strict=True):
         if site.label:

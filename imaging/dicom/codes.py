@@ -89,6 +89,10 @@ IMAGE_QUALITY = code("111101", "DCM", "Image Quality")
 ALGORITHM_NAME = code("111001", "DCM", "Algorithm Name")
 ALGORITHM_VERSION = code("111003", "DCM", "Algorithm Version")
 
+# PS3.16 TID 2010.
+OF_INTEREST = code("113000", "DCM", "Of Interest")
+KEY_OBJECT_DESCRIPTION = code("113012", "DCM", "Key Object Description")
+
 # What is measured: PS3.16 CID 7469 to 7472, CID 12304.
 VOLUME = code("118565006", "SCT", "Volume")
 AREA = code("42798000", "SCT", "Area")

@@ -211,10 +211,10 @@ def _shared_group(calibration: Calibration) -> Dataset:
     """Pixel Measures (0028,9110) in mm and Plane Orientation (0020,9116), the image plane's own."""
     down_mm, across_mm = calibration.height_mm(1.0), calibration.width_mm(1.0)
     measures = Dataset()
-    measures.PixelSpacing = [_decimal(down_mm), _decimal(across_mm)]
+    measures.PixelSpacing = [decimal_string(down_mm), decimal_string(across_mm)]
     # A plane has no thickness of its own; readers want one, and a pixel's is the honest smallest.
-    measures.SliceThickness = _decimal(down_mm)
-    measures.SpacingBetweenSlices = _decimal(down_mm)
+    measures.SliceThickness = decimal_string(down_mm)
+    measures.SpacingBetweenSlices = decimal_string(down_mm)
     orientation = Dataset()
     orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     group = Dataset()
@@ -223,7 +223,7 @@ def _shared_group(calibration: Calibration) -> Dataset:
     return group
 
 
-def _decimal(value: float) -> str:
+def decimal_string(value: float) -> str:
     """A decimal string (VR DS) of at most 16 characters."""
     return f"{value:.10g}"
 

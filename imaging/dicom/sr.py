@@ -16,7 +16,18 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from imaging.dicom import codes as c
-from imaging.dicom.codes import CodedAnatomy, DicomCode, code_sequence, side_of
+from imaging.dicom.codes import CodedAnatomy, DicomCode, side_of
+from imaging.dicom.content import (
+    code_value,
+    container,
+    content_item,
+    image_reference,
+    number_value,
+    person_value,
+    study_reference,
+    text_value,
+    uid_value,
+)
 from imaging.dicom.header import number_of_frames
 from imaging.dicom.instance import (
     IMPLEMENTATION_UID,
@@ -123,7 +134,7 @@ def write_sr(
             _document_reference(p) for p in report.predecessors
         )
     ds.CurrentRequestedProcedureEvidenceSequence = DicomSequence([_evidence(header)])
-    root = _container(None, c.IMAGING_MEASUREMENT_REPORT, template="1500")
+    root = container(None, c.IMAGING_MEASUREMENT_REPORT, template="1500")
     root.ContentSequence = DicomSequence(_body(header, report, instance, verified))
     ds.update(root)
     return to_bytes(ds)
@@ -133,11 +144,11 @@ def _body(
     header: Dataset, report: ReportContent, instance: NewInstance, verified: Verifier | None
 ) -> list[Dataset]:
     return [
-        _code("HAS CONCEPT MOD", c.LANGUAGE, c.ENGLISH),
+        code_value("HAS CONCEPT MOD", c.LANGUAGE, c.ENGLISH),
         *_observers(instance, verified),
-        _code("HAS CONCEPT MOD", c.PROCEDURE_REPORTED, c.ULTRASONOGRAPHY),
+        code_value("HAS CONCEPT MOD", c.PROCEDURE_REPORTED, c.ULTRASONOGRAPHY),
         _library(header),
-        _container(
+        container(
             "CONTAINS",
             c.IMAGING_MEASUREMENTS,
             *(_site_group(header, site, report.anatomy, instance) for site in report.sites),
@@ -151,27 +162,27 @@ def _observers(instance: NewInstance, verified: Verifier | None) -> list[Dataset
     """TID 1002: the device that computed, and the person who confirmed."""
     context = "HAS OBS CONTEXT"
     found = [
-        _code(context, c.OBSERVER_TYPE, c.DEVICE),
-        _uid(context, c.DEVICE_UID, IMPLEMENTATION_UID),
-        _text(context, c.DEVICE_NAME, f"{MANUFACTURER} {instance.software_version}"),
-        _text(context, c.DEVICE_MANUFACTURER, MANUFACTURER),
-        _text(context, c.DEVICE_MODEL, MANUFACTURER),
+        code_value(context, c.OBSERVER_TYPE, c.DEVICE),
+        uid_value(context, c.DEVICE_UID, IMPLEMENTATION_UID),
+        text_value(context, c.DEVICE_NAME, f"{MANUFACTURER} {instance.software_version}"),
+        text_value(context, c.DEVICE_MANUFACTURER, MANUFACTURER),
+        text_value(context, c.DEVICE_MODEL, MANUFACTURER),
     ]
     if verified is not None:
         found += [
-            _code(context, c.OBSERVER_TYPE, c.PERSON),
-            _person(context, c.PERSON_NAME, verified.name),
-            _text(context, c.PERSON_ORGANIZATION, verified.organization),
+            code_value(context, c.OBSERVER_TYPE, c.PERSON),
+            person_value(context, c.PERSON_NAME, verified.name),
+            text_value(context, c.PERSON_ORGANIZATION, verified.organization),
         ]
     return found
 
 
 def _library(header: Dataset) -> Dataset:
     """TID 1600: the image that all of this is about."""
-    image = _item("CONTAINS", "IMAGE", None)
-    image.ReferencedSOPSequence = DicomSequence([_reference(header, None)])
-    return _container(
-        "CONTAINS", c.IMAGE_LIBRARY, _container("CONTAINS", c.IMAGE_LIBRARY_GROUP, image)
+    image = content_item("CONTAINS", "IMAGE", None)
+    image.ReferencedSOPSequence = DicomSequence([image_reference(header, None)])
+    return container(
+        "CONTAINS", c.IMAGE_LIBRARY, container("CONTAINS", c.IMAGE_LIBRARY_GROUP, image)
     )
 
 
@@ -179,18 +190,18 @@ def _group(
     identifier: str, instance: NewInstance, anatomy: CodedAnatomy, *parts: Dataset
 ) -> Dataset:
     """TID 1501: a measurement group about the muscle, with its tracking identifiers."""
-    site = _code("CONTAINS", c.FINDING_SITE, anatomy.concept)
+    site = code_value("CONTAINS", c.FINDING_SITE, anatomy.concept)
     if anatomy.laterality is not None:
         site.ContentSequence = DicomSequence(
-            [_code("HAS CONCEPT MOD", c.LATERALITY, side_of(anatomy.laterality))]
+            [code_value("HAS CONCEPT MOD", c.LATERALITY, side_of(anatomy.laterality))]
         )
     uid = derived_uid(instance.sop_instance_uid, identifier)
-    return _container(
+    return container(
         "CONTAINS",
         c.MEASUREMENT_GROUP,
-        _text("HAS OBS CONTEXT", c.TRACKING_IDENTIFIER, identifier),
-        _uid("HAS OBS CONTEXT", c.TRACKING_UID, uid),
-        _code("CONTAINS", c.FINDING, c.TARGET),
+        text_value("HAS OBS CONTEXT", c.TRACKING_IDENTIFIER, identifier),
+        uid_value("HAS OBS CONTEXT", c.TRACKING_UID, uid),
+        code_value("CONTAINS", c.FINDING, c.TARGET),
         site,
         *parts,
     )
@@ -201,9 +212,9 @@ def _site_group(
 ) -> Dataset:
     if not 0 <= site.frame < number_of_frames(header):
         raise ValueError(f"the source has no frame {site.frame} for site {site.number}")
-    image = _item("SELECTED FROM", "IMAGE", None)
-    image.ReferencedSOPSequence = DicomSequence([_reference(header, site.frame)])
-    point = _item("CONTAINS", "SCOORD", c.IMAGE_REGION)
+    image = content_item("SELECTED FROM", "IMAGE", None)
+    image.ReferencedSOPSequence = DicomSequence([image_reference(header, site.frame)])
+    point = content_item("CONTAINS", "SCOORD", c.IMAGE_REGION)
     point.GraphicType = "POINT"
     point.GraphicData = [site.point.column, site.point.row]
     point.ContentSequence = DicomSequence([image])
@@ -214,11 +225,12 @@ def _number_groups(report: ReportContent, instance: NewInstance) -> list[Dataset
     groups = []
     if report.numbers:
         parts = [part for number in report.numbers for part in _number(number)]
-        product = [] if report.product is None else [_text("CONTAINS", c.PRODUCT, report.product)]
-        groups.append(_group("Muscle", instance, report.anatomy, *product, *parts))
+        product = report.product
+        named = [] if product is None else [text_value("CONTAINS", c.PRODUCT, product)]
+        groups.append(_group("Muscle", instance, report.anatomy, *named, *parts))
     for site in report.sites:
         parts = [
-            _num("CONTAINS", name, value, unit)
+            number_value("CONTAINS", name, value, unit)
             for name, value, unit in (
                 (c.DEPTH, site.depth_mm, c.MM),
                 (c.TOXIN_UNITS, site.units, c.ARBITRARY_UNITS),
@@ -228,22 +240,24 @@ def _number_groups(report: ReportContent, instance: NewInstance) -> list[Dataset
         ]
         if parts:
             if report.product is not None and site.units is not None:
-                parts.insert(0, _text("CONTAINS", c.PRODUCT, report.product))
+                parts.insert(0, text_value("CONTAINS", c.PRODUCT, report.product))
             groups.append(_group(f"Site {site.number} numbers", instance, report.anatomy, *parts))
     return groups
 
 
 def _number(number: ReportNumber) -> list[Dataset]:
     """The number with its method, then the ends of its interval as minimum and maximum."""
-    main = _num("CONTAINS", number.name, number.value, number.unit)
+    main = number_value("CONTAINS", number.name, number.value, number.unit)
     if number.method is not None:
-        main.ContentSequence = DicomSequence([_text("HAS CONCEPT MOD", c.METHOD, number.method)])
+        main.ContentSequence = DicomSequence(
+            [text_value("HAS CONCEPT MOD", c.METHOD, number.method)]
+        )
     found = [main]
     for derivation, end in ((c.MINIMUM, number.low), (c.MAXIMUM, number.high)):
         if end is not None:
-            item = _num("CONTAINS", number.name, end, number.unit)
+            item = number_value("CONTAINS", number.name, end, number.unit)
             item.ContentSequence = DicomSequence(
-                [_code("HAS CONCEPT MOD", c.DERIVATION, derivation)]
+                [code_value("HAS CONCEPT MOD", c.DERIVATION, derivation)]
             )
             found.append(item)
     return found
@@ -262,8 +276,8 @@ def _evaluations(report: ReportContent) -> list[Dataset]:
         (c.ALGORITHM_VERSION, report.algorithm_version),
         *((c.VERSION, version) for version in report.versions),
     ]
-    texts = [_text("CONTAINS", name, words) for name, words in rows if words]
-    return [_container("CONTAINS", c.QUALITATIVE_EVALUATIONS, *texts)] if texts else []
+    texts = [text_value("CONTAINS", name, words) for name, words in rows if words]
+    return [container("CONTAINS", c.QUALITATIVE_EVALUATIONS, *texts)] if texts else []
 
 
 def _verifying_observer(verified: Verifier) -> Dataset:
@@ -279,92 +293,10 @@ def _document_reference(document: PredecessorDocument) -> Dataset:
     sop = Dataset()
     sop.ReferencedSOPClassUID = COMPREHENSIVE_SR
     sop.ReferencedSOPInstanceUID = document.sop_instance_uid
-    return _study_reference(document.study_instance_uid, document.series_instance_uid, sop)
+    return study_reference(document.study_instance_uid, document.series_instance_uid, sop)
 
 
 def _evidence(header: Dataset) -> Dataset:
-    return _study_reference(
-        header.StudyInstanceUID, header.SeriesInstanceUID, _reference(header, None)
+    return study_reference(
+        header.StudyInstanceUID, header.SeriesInstanceUID, image_reference(header, None)
     )
-
-
-def _study_reference(study_uid: str, series_uid: str, sop: Dataset) -> Dataset:
-    series = Dataset()
-    series.SeriesInstanceUID = series_uid
-    series.ReferencedSOPSequence = DicomSequence([sop])
-    study = Dataset()
-    study.StudyInstanceUID = study_uid
-    study.ReferencedSeriesSequence = DicomSequence([series])
-    return study
-
-
-def _reference(header: Dataset, frame: int | None) -> Dataset:
-    """A reference to the source, to one 0-based frame of it where it has frames."""
-    item = Dataset()
-    item.ReferencedSOPClassUID = header.SOPClassUID
-    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
-    if frame is not None and "NumberOfFrames" in header:
-        item.ReferencedFrameNumber = frame + 1
-    return item
-
-
-# Content items (PS3.3 C.17.3), one function for each value type.
-
-
-def _item(relationship: str | None, value_type: str, name: DicomCode | None) -> Dataset:
-    item = Dataset()
-    if relationship is not None:
-        item.RelationshipType = relationship
-    item.ValueType = value_type
-    if name is not None:
-        item.ConceptNameCodeSequence = code_sequence(name)
-    return item
-
-
-def _container(
-    relationship: str | None, name: DicomCode, *content: Dataset, template: str | None = None
-) -> Dataset:
-    item = _item(relationship, "CONTAINER", name)
-    item.ContinuityOfContent = "SEPARATE"
-    if template is not None:
-        identification = Dataset()
-        identification.MappingResource = "DCMR"
-        identification.TemplateIdentifier = template
-        item.ContentTemplateSequence = DicomSequence([identification])
-    if content:
-        item.ContentSequence = DicomSequence(content)
-    return item
-
-
-def _code(relationship: str, name: DicomCode, value: DicomCode) -> Dataset:
-    item = _item(relationship, "CODE", name)
-    item.ConceptCodeSequence = code_sequence(value)
-    return item
-
-
-def _text(relationship: str, name: DicomCode, value: str) -> Dataset:
-    item = _item(relationship, "TEXT", name)
-    item.TextValue = value
-    return item
-
-
-def _uid(relationship: str, name: DicomCode, value: str) -> Dataset:
-    item = _item(relationship, "UIDREF", name)
-    item.UID = value
-    return item
-
-
-def _person(relationship: str, name: DicomCode, value: str) -> Dataset:
-    item = _item(relationship, "PNAME", name)
-    item.PersonName = value
-    return item
-
-
-def _num(relationship: str, name: DicomCode, value: float, unit: DicomCode) -> Dataset:
-    measured = Dataset()
-    measured.MeasurementUnitsCodeSequence = code_sequence(unit)
-    measured.NumericValue = f"{value:.8g}"
-    measured.FloatingPointValue = float(value)
-    item = _item(relationship, "NUM", name)
-    item.MeasuredValueSequence = DicomSequence([measured])
-    return item

@@ -62,7 +62,7 @@ def write_ultrasound(
         raise ValueError("frames must be (rows, columns) uint8 of one size")
     many = len(frames) > 1
     ds = new_dataset(
-        _study(facts), instance, sop_class=US_MULTI_FRAME if many else US_IMAGE, modality="US"
+        study_of(facts), instance, sop_class=US_MULTI_FRAME if many else US_IMAGE, modality="US"
     )
     ds.ImageType = ["DERIVED", "PRIMARY"]
     ds.ContentDate, ds.ContentTime = date_and_time(instance.created)
@@ -114,7 +114,8 @@ def region_item(calibration: Calibration, box: PixelBox) -> Dataset:
     return item
 
 
-def _study(facts: StudyFacts) -> Dataset:
+def study_of(facts: StudyFacts) -> Dataset:
+    """The facts as a data set that new objects take their patient and study from."""
     ds = Dataset()
     ds.PatientID = facts.patient_id
     ds.PatientName = facts.patient_name
