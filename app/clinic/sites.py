@@ -630,6 +630,11 @@ def _with_path(
                 f"On frame {section.frame_key} a site was moved to where a needle reaches it "
                 "clear of nerve, vessel and bone."
             )
+        if not path.seen_in_full:
+            log.say(
+                f"On frame {section.frame_key} part of a needle's path lies outside the picture: "
+                "look there for nerve and vessel before any needle."
+            )
         edge, structure, _ = _margins(tissue, at)
         return InjectionSite(
             number=0,

@@ -1,0 +1,399 @@
+"""Sessions under joint caps, what was really given, follow-up, and comparisons."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.clinic.cautions import possible_from
+from app.clinic.comparison import compare_sessions, compare_sides, compare_volumes
+from app.clinic.derivation import Step
+from app.clinic.dosing import DosePlan, DoseRefused, plan_dose
+from app.clinic.errors import InvalidInput, UnknownProduct
+from app.clinic.evidence import CapKind
+from app.clinic.follow_up import (
+    Administration,
+    GivenSite,
+    plan_follow_up,
+    with_administrations,
+)
+from app.clinic.inputs import Dilution, Patient, PriorTreatment, Severity
+from app.clinic.session import SessionItem, SessionPlan, plan_session
+from app.clinic.tables import DATA, ClinicalTables, load_tables
+from app.clinic.volume import MuscleVolume, VolumeUnknown
+
+TODAY = dt.date(2026, 3, 2)
+UNKNOWN = VolumeUnknown(reason="not measured", remedy="-")
+
+
+def item(
+    make: Any, tables: ClinicalTables, muscle: str, priority: int = 1, **other: Any
+) -> SessionItem:
+    inputs = make.inputs(muscle=muscle, **other)
+    return SessionItem(
+        key=f"{muscle} {inputs.side}",
+        inputs=inputs,
+        dose=plan_dose(inputs, UNKNOWN, tables, today=TODAY),
+        priority=priority,
+    )
+
+
+def units_of(plan: SessionPlan) -> dict[str, float]:
+    return {i.key: i.dose.units.value if isinstance(i.dose, DosePlan) else 0.0 for i in plan.items}
+
+
+TOP = Severity(scale="MAS", value="4")
+
+
+# --- sessions ---------------------------------------------------------------------------------
+
+
+def test_a_sum_under_its_caps_is_left_alone(make: Any, tables: ClinicalTables) -> None:
+    """125 and 62.5 Units stay as they are; vials and mL are counted."""
+    plan = plan_session(
+        [item(make, tables, "biceps_brachii"), item(make, tables, "brachialis")], tables
+    )
+    assert units_of(plan) == {"biceps_brachii left": 125, "brachialis left": 62.5}
+    assert plan.total.value == 187.5
+    assert plan.cuts == ()
+    (vials,) = plan.vials
+    assert (vials.vials, vials.draw_up_ml, vials.units_left_over) == (2, 3.75, 12.5)
+    (cap,) = plan.caps
+    assert (cap.held.cap.kind, cap.asked_units, cap.planned_units) == (
+        CapKind.SESSION,
+        187.5,
+        187.5,
+    )
+
+
+def test_equal_priorities_are_cut_in_proportion(make: Any, tables: ClinicalTables) -> None:
+    """Both biceps and brachialis at their top ask for 600 of 400: each gives up 200/450 of what
+    it has above its minimum."""
+    items = [
+        item(make, tables, muscle, side=side, severity=TOP)
+        for muscle in ("biceps_brachii", "brachialis")
+        for side in ("left", "right")
+    ]
+    plan = plan_session(items, tables)
+    # above the minimum: 150 + 150 + 75 + 75 = 450; over by 200
+    biceps = 200 - 150 * 200 / 450  # 133.33 → 133
+    brachialis = 100 - 75 * 200 / 450  # 66.67 → 66.5
+    assert units_of(plan)["biceps_brachii left"] == 133.0 == int(biceps * 2) / 2
+    assert units_of(plan)["brachialis right"] == 66.5 == int(brachialis * 2) / 2
+    assert plan.total.value == 399
+    assert len(plan.cuts) == 4
+    assert plan.cuts[0].sources == ("L_XEO_DRUGSCOM", "L_XEO_EPOC")
+    first = plan.items[0].dose
+    assert isinstance(first, DosePlan)
+    assert first.adjustments[-1].reason == "session_sum"
+    assert first.step.value == 133.0
+    assert sum(first.units_per_site) == 133.0
+
+
+def test_priorities_decide_who_is_cut(make: Any, tables: ClinicalTables) -> None:
+    """The last priority goes to its minimum before the next is touched."""
+    items = [
+        item(make, tables, "biceps_brachii", 1, severity=TOP),
+        item(make, tables, "brachialis", 2, severity=TOP),
+        item(make, tables, "brachioradialis", 3, severity=TOP),
+        item(make, tables, "flexor_carpi_ulnaris", 3, severity=TOP),
+    ]
+    plan = plan_session(items, tables)
+    # 500 of 400: the two of priority 3 have 75 + 80 above their minima and give up 100 of it
+    kept = units_of(plan)
+    assert kept["biceps_brachii left"] == 200
+    assert kept["brachialis left"] == 100
+    assert kept["brachioradialis left"] == int((100 - 75 * 100 / 155) * 2) / 2
+    assert kept["flexor_carpi_ulnaris left"] == int((100 - 80 * 100 / 155) * 2) / 2
+
+
+def test_only_when_all_are_at_their_minimum_is_more_cut(make: Any, tables: ClinicalTables) -> None:
+    """With 360 Units given today 40 are left: the first muscle keeps what it can, the others go
+    below their minimum or to nothing, and nothing is raised."""
+    given = (PriorTreatment(product="XEOMIN", units=360, date=TODAY),)
+    items = [
+        item(make, tables, "biceps_brachii", 1, severity=None, prior_treatments=given),
+        item(make, tables, "brachialis", 2, severity=None, prior_treatments=given),
+    ]
+    plan = plan_session(items, tables)
+    assert units_of(plan) == {"biceps_brachii left": 40, "brachialis left": 0}
+    assert isinstance(plan.items[1].dose, DoseRefused)
+    assert any("below the range's lower end" in note for note in plan.notes)
+    assert any("no dose is left" in note for note in plan.notes)
+    assert plan.total.value == 40
+
+
+def test_a_refused_muscle_stays_refused(make: Any, tables: ClinicalTables) -> None:
+    """A muscle without a dose stands in the session with its reason and counts nothing."""
+    plan = plan_session(
+        [item(make, tables, "biceps_brachii"), item(make, tables, "trapezius")], tables
+    )
+    assert plan.total.value == 125
+    assert any(note.startswith("trapezius left") for note in plan.notes)
+
+
+def test_two_limbs_have_a_cap_each(make: Any, tmp_path: Path) -> None:
+    """A child's DYSPORT legs: 15 U/kg for each leg and 30 U/kg for both, by a site's rows."""
+    head = (DATA / "dose_rows.csv").read_text(encoding="utf-8").splitlines()[0]
+    legs = "DYSPORT,lower_limb_spasticity,paediatric,US"
+    path = tmp_path / "dose_rows.csv"
+    path.write_text(
+        f"{head}\n{legs},soleus,,,5,10,1,9,site,L_DYS_PED,\n"
+        f"{legs},gastrocnemius_medial,,,5,10,1,9,site,L_DYS_PED,\n",
+        encoding="utf-8",
+    )
+    own = load_tables(path)
+    items = [
+        item(
+            make,
+            own,
+            muscle,
+            side=side,
+            severity=TOP,
+            product="DYSPORT",
+            indication="lower_limb_spasticity",
+            patient=Patient(age_years=8, weight_kg=20),
+            dilution=Dilution(units=500, ml=2.5),
+        )
+        for muscle in ("soleus", "gastrocnemius_medial")
+        for side in ("left", "right")
+    ]
+    plan = plan_session(items, own)
+    # 10 U/kg × 20 kg = 200 each; 400 a leg over 300 (15 U/kg): 150 each; 600 in all
+    assert set(units_of(plan).values()) == {150}
+    limbs = [cap for cap in plan.caps if cap.held.cap.kind is CapKind.LIMB]
+    assert sorted(cap.side or "" for cap in limbs) == ["left", "right"]
+    assert all(len(cap.keys) == 2 for cap in limbs)
+    assert any("(left)" in cut.text for cut in plan.cuts)
+
+
+def test_unknown_dilution_no_vials(make: Any, tables: ClinicalTables) -> None:
+    """Without a dilution no vial is counted; two dilutions are counted apart."""
+    with_one = item(make, tables, "biceps_brachii")
+    without = item(make, tables, "brachialis", dilution=None)
+    assert plan_session([with_one, without], tables).vials == ()
+    other = item(make, tables, "brachialis", dilution=Dilution(units=50, ml=1.25))
+    assert [v.vials for v in plan_session([with_one, other], tables).vials] == [2, 2]
+    exact = item(make, tables, "biceps_brachii", dilution=Dilution(units=125, ml=2.5))
+    (vials,) = plan_session([exact], tables).vials
+    assert (vials.vials, vials.units_left_over) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"product": "BOTOX"}, "product"),
+        ({"product": None}, "product"),
+        ({"patient": Patient(age_years=54, weight_kg=70, height_m=1.74)}, "patient"),
+        ({"jurisdiction": "SG"}, "patient"),
+        ({"muscle": "biceps_brachii"}, "items"),
+    ],
+)
+def test_what_is_no_session(
+    make: Any, tables: ClinicalTables, changed: dict[str, Any], field: str
+) -> None:
+    """Two products, two patients or a muscle twice are no session."""
+    first = item(make, tables, "biceps_brachii")
+    second = item(make, tables, **{"muscle": "brachialis", **changed})
+    with pytest.raises(InvalidInput) as caught:
+        plan_session([first, second], tables)
+    assert caught.value.field == field
+
+
+def test_no_muscle_is_no_session(make: Any, tables: ClinicalTables) -> None:
+    """A session without a muscle, with an unknown product or priority 0 is refused."""
+    with pytest.raises(InvalidInput, match="nothing"):
+        plan_session([], tables)
+    unknown = item(make, tables, "biceps_brachii")
+    unknown = replace(unknown, inputs=replace(unknown.inputs, product="NEWTOX"))
+    with pytest.raises(UnknownProduct):
+        plan_session([unknown], tables)
+    with pytest.raises(InvalidInput, match="priority"):
+        replace(unknown, priority=0)
+    with pytest.raises(InvalidInput, match="twice"):
+        plan_session(
+            [
+                item(make, tables, "biceps_brachii"),
+                replace(item(make, tables, "brachialis"), key="biceps_brachii left"),
+            ],
+            tables,
+        )
+
+
+# --- what was really given ----------------------------------------------------------------------
+
+
+def administration(**other: Any) -> Administration:
+    fields: dict[str, Any] = {
+        "product": "XEOMIN",
+        "muscle": "biceps_brachii",
+        "side": "left",
+        "date": dt.date(2025, 12, 1),
+        "sites": (
+            GivenSite(number=1, units=40, ml=0.8),
+            GivenSite(number=2, units=30, ml=0.6),
+        ),
+        "lot": "A123",
+        "expiry": dt.date(2026, 6, 30),
+        "wastage_units": 30.0,
+        "guidance": "ultrasound",
+    }
+    return Administration(**{**fields, **other})
+
+
+def test_what_was_given_counts_and_not_the_plan(make: Any, tables: ClinicalTables) -> None:
+    """The sum of the sites is the earlier treatment, with the response to it."""
+    given = administration()
+    assert given.given.value == 70
+    assert given.given_ml == pytest.approx(1.4)
+    inputs = with_administrations(make.inputs(prior_treatments=None), ((given, "insufficient"),))
+    assert inputs.prior_treatments == (
+        PriorTreatment(
+            product="XEOMIN",
+            units=70,
+            date=dt.date(2025, 12, 1),
+            muscles=("biceps_brachii",),
+            response="insufficient",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sites": ()},
+        {"expiry": dt.date(2025, 11, 30)},
+        {"lot": " "},
+        {"guidance": ""},
+        {"wastage_units": -1.0},
+    ],
+)
+def test_an_administration_that_cannot_be(changed: dict[str, Any]) -> None:
+    """No site, an expired vial, no lot, no guidance or nothing given is refused."""
+    with pytest.raises(InvalidInput):
+        administration(**changed)
+
+
+@pytest.mark.parametrize(("units", "ml"), [(0.0, 1.0), (5.0, 0.0)])
+def test_a_site_that_got_nothing_is_no_site(units: float, ml: float) -> None:
+    """A recorded site has Units and mL above zero."""
+    with pytest.raises(InvalidInput):
+        GivenSite(number=1, units=units, ml=ml)
+
+
+# --- follow-up --------------------------------------------------------------------------------
+
+
+def earlier(days: int, **other: Any) -> PriorTreatment:
+    return PriorTreatment(
+        **{"product": "XEOMIN", "units": 80.0, "date": TODAY - dt.timedelta(days=days), **other}
+    )
+
+
+def test_too_early_is_refused_with_the_date(make: Any, tables: ClinicalTables) -> None:
+    """After 83 days the follow-up is refused and possible from tomorrow; after 84 it is planned."""
+    soon = plan_follow_up(
+        make.inputs(prior_treatments=(earlier(200), earlier(83))), UNKNOWN, tables, today=TODAY
+    )
+    assert isinstance(soon.dose, DoseRefused)
+    assert soon.dose.code == "too_early"
+    assert soon.dose.available_from == soon.possible_from == TODAY + dt.timedelta(days=1)
+    assert soon.days_since == 83
+    then = plan_follow_up(
+        make.inputs(prior_treatments=(earlier(84),)), UNKNOWN, tables, today=TODAY
+    )
+    assert isinstance(then.dose, DosePlan)
+    assert then.days_since == 84
+    assert then.comparison is None
+
+
+def test_the_first_treatment_has_no_follow_up_date(make: Any, tables: ClinicalTables) -> None:
+    """Without an earlier treatment of this product there is no date; today's does not count."""
+    for prior in ((), (earlier(0),), (earlier(30, product="BOTOX"),)):
+        first = plan_follow_up(make.inputs(prior_treatments=prior), UNKNOWN, tables, today=TODAY)
+        assert first.possible_from is None
+        assert first.days_since is None
+        assert isinstance(first.dose, DosePlan)
+
+
+def test_no_interval_known_no_date(make: Any, tables: ClinicalTables) -> None:
+    """Where no interval was found, or age or product are unknown, there is no date to wait for."""
+    daxxify = make.inputs(
+        product="DAXXIFY",
+        indication="cervical_dystonia",
+        muscle="trapezius",
+        prior_treatments=(earlier(10, product="DAXXIFY"),),
+    )
+    assert possible_from(daxxify, tables, today=TODAY) is None
+    prior = (earlier(10),)
+    for changed in ({"patient": Patient()}, {"product": None}):
+        inputs = make.inputs(prior_treatments=prior, **changed)
+        assert possible_from(inputs, tables, today=TODAY) is None
+
+
+def test_a_childs_arm_waits_longer(make: Any, tables: ClinicalTables) -> None:
+    """DYSPORT: 16 weeks for a child's arm, 12 for its leg."""
+    for muscle, weeks in (("biceps_brachii", 16), ("soleus", 12)):
+        inputs = make.inputs(
+            muscle=muscle,
+            product="DYSPORT",
+            patient=Patient(age_years=8, weight_kg=20),
+            prior_treatments=(earlier(7, product="DYSPORT"),),
+        )
+        start = possible_from(inputs, tables, today=TODAY)
+        assert start == TODAY - dt.timedelta(days=7) + dt.timedelta(weeks=weeks)
+
+
+# --- comparisons ------------------------------------------------------------------------------
+
+
+def volume(volume_ml: float, method: str = "sweep_tracked") -> MuscleVolume:
+    return MuscleVolume(
+        volume_ml=volume_ml,
+        interval_ml=(volume_ml * 0.9, volume_ml * 1.1),
+        method=method,
+        published_error="-",
+        sections_used=(),
+        step=Step(name="volume", value=volume_ml, unit="mL", equation="given", sources=()),
+    )
+
+
+def test_a_change_within_the_error_is_said(tables: ClinicalTables) -> None:
+    """Tracked: 100 against 114 mL differs by 14, within 0.14 × 107; 100 against 116 is more."""
+    within = compare_sides(volume(100), volume(114), tables)
+    assert within.difference_ml == 14
+    assert within.difference_fraction == pytest.approx(0.14)
+    assert within.smallest_change_ml == pytest.approx(14.98)
+    assert not within.more_than_error
+    assert "within the error" in within.text
+    more = compare_sessions(volume(116), volume(100), tables)
+    assert more.difference_ml == -16
+    assert more.more_than_error
+    assert "more than the error" in more.text
+    assert "G_BARBER_CP" in more.sources
+
+
+def test_two_methods_compare_weakly(tables: ClinicalTables) -> None:
+    """Volumes of two methods add their errors; an equation's error is the largest."""
+    mixed = compare_volumes(volume(100), volume(100, "sweep"), tables, what="Both")
+    assert not mixed.same_method
+    assert mixed.smallest_change_ml == pytest.approx(39)
+    assert "weak" in mixed.text
+    equation = compare_volumes(
+        volume(100, "bandholm2007_soleus"), volume(100, "bandholm2007_soleus"), tables, what="Both"
+    )
+    assert equation.smallest_change_ml == pytest.approx(47)
+
+
+def test_a_follow_up_sets_the_volumes_side_by_side(make: Any, tables: ClinicalTables) -> None:
+    """Today's volume stands beside the last session's."""
+    inputs = make.inputs(prior_treatments=(earlier(100),))
+    both = plan_follow_up(inputs, volume(120), tables, today=TODAY, last_volume=volume(100))
+    assert both.comparison is not None
+    assert both.comparison.difference_ml == 20
+    unknown = plan_follow_up(inputs, UNKNOWN, tables, today=TODAY, last_volume=volume(100))
+    assert unknown.comparison is None
