@@ -46,7 +46,8 @@ class NetworkOutput(NamedTuple):
     """Raw answers of one forward pass over n images of 256x256 pixels."""
 
     dense: Tensor
-    """(n, 4, 256, 256) float logits: target, nerve, vessel, aponeurosis."""
+    """(n, 4, 256, 256) float logits: target, nerve, vessel, aponeurosis; half as large in
+    training mode, before the last bilinear step."""
     view: Tensor
     """(n, 3) float logits: long axis, short axis, other."""
     not_muscle: Tensor
@@ -239,7 +240,10 @@ class MuscleNet(nn.Module):
                 quarter = features
         logits = self.dense_head(features)
         quality = self._judge(logits[:, 0].detach(), quarter.detach(), top.detach())
-        dense = functional.interpolate(logits.float(), scale_factor=2.0, mode="bilinear")
+        # The loss is taken at stride 2: at full size it cost a third of a training step.
+        dense = logits.float()
+        if not self.training:
+            dense = functional.interpolate(dense, scale_factor=2.0, mode="bilinear")
         return NetworkOutput(
             dense=dense,
             view=image[:, : len(VIEW_OUTPUTS)].float(),

@@ -1,0 +1,140 @@
+"""From out-of-fold rows to the card's promises: confidence, intervals, limits of abstention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.card import Calibration, Curve
+from models.training.evaluate import Row
+
+_FEWEST_GROUPS = 12
+"""A bin of the interval curves holds the rows of at least so many groups."""
+
+
+def calibrate(rows: Sequence[Row], *, good_lost: float = 0.02) -> Calibration:
+    """The calibration that the rows support, from outlines of high and medium confidence.
+
+    `good_lost` is the share of good answers (Dice at least 0.8) that either limit may withhold.
+    """
+    muscles = [
+        row
+        for row in rows
+        if row.kind == "muscle"
+        and row.outline in ("high", "medium")
+        and row.mode in ("auto", "click", "corrected")
+    ]
+    if not muscles:
+        raise ValueError("there are no muscle rows to calibrate on")
+    confidence = _confidence_curve(muscles)
+
+    def trusted(row: Row) -> float:
+        return float(np.interp(row.quality, confidence.at, confidence.value))
+
+    area_low, area_high = _interval_curves(muscles, trusted, lambda row: row.log_area)
+    thick_low, thick_high = _interval_curves(muscles, trusted, lambda row: row.log_thickness)
+    good = [row for row in muscles if row.dice >= 0.8]
+    return Calibration(
+        confidence=confidence,
+        area_low=area_low,
+        area_high=area_high,
+        thickness_low=thick_low,
+        thickness_high=thick_high,
+        # Never so lax that a coin's toss would pass, whatever the good images allow.
+        not_muscle_limit=_rounded(
+            min(0.5, max(0.02, _quantile([row.not_muscle for row in good], good, 1.0 - good_lost)))
+        ),
+        confidence_limit=_rounded(
+            min(0.75, _quantile([trusted(row) for row in good], good, good_lost))
+        ),
+        ambiguous_share=_rounded(
+            max(0.5, _quantile([row.second_share for row in good], good, 1.0 - good_lost / 4))
+        ),
+    )
+
+
+def weights_by_group(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """(rows,) float64 that add up to 1: every group counts the same, however many images it has."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.group] = counts.get(row.group, 0) + 1
+    weights = np.array([1.0 / counts[row.group] for row in rows])
+    return np.asarray(weights / weights.sum())
+
+
+def _confidence_curve(rows: Sequence[Row]) -> Curve:
+    # Isotonic regression of the reached Dice on the judged one (pool adjacent violators), then a
+    # dozen knots: more would follow the noise.
+    order = np.argsort([row.quality for row in rows])
+    judged = np.array([rows[index].quality for index in order])
+    reached = np.array([rows[index].dice for index in order])
+    weights = weights_by_group(rows)[order]
+    edges = np.searchsorted(np.cumsum(weights), np.linspace(0, 1, 13)[1:-1])
+    knots = [
+        (float(np.average(part, weights=w)), float(np.average(dice, weights=w)), float(w.sum()))
+        for part, dice, w in zip(
+            np.split(judged, edges),
+            np.split(reached, edges),
+            np.split(weights, edges),
+            strict=True,
+        )
+        if part.size
+    ]
+    pooled: list[tuple[float, float, float]] = []
+    for knot in knots:
+        pooled.append(knot)
+        while len(pooled) > 1 and pooled[-2][1] > pooled[-1][1]:
+            (at, value, weight), (at_before, value_before, weight_before) = (
+                pooled.pop(),
+                pooled.pop(),
+            )
+            total = weight + weight_before
+            pooled.append(
+                (
+                    (at * weight + at_before * weight_before) / total,
+                    (value * weight + value_before * weight_before) / total,
+                    total,
+                )
+            )
+    at = [0.0, *(knot[0] for knot in pooled)]
+    value = [min(0.0 if pooled[0][0] > 0.05 else pooled[0][1], pooled[0][1])]
+    value += [knot[1] for knot in pooled]
+    return Curve(at=tuple(_rounded(x) for x in at), value=tuple(_rounded(x) for x in value))
+
+
+def _interval_curves(
+    rows: Sequence[Row], trusted: Callable[[Row], float], error: Callable[[Row], float]
+) -> tuple[Curve, Curve]:
+    known = [row for row in rows if not math.isnan(error(row))]
+    known.sort(key=trusted)
+    groups = len({row.group for row in known})
+    bins = max(1, min(5, groups // _FEWEST_GROUPS))
+    weights = weights_by_group(known)
+    edges = np.searchsorted(np.cumsum(weights), np.linspace(0, 1, bins + 1)[1:-1])
+    at, low, high = [], [], []
+    for part in np.split(np.arange(len(known)), edges):
+        if part.size == 0:
+            continue
+        own = [known[index] for index in part]
+        errors = [error(row) for row in own]
+        # Conformal: with n groups the 97.5th percentile is taken (n + 1) / n further out.
+        reach = min(1.0, 0.975 * (1.0 + 1.0 / max(1, len({row.group for row in own}))))
+        at.append(_rounded(float(np.median([trusted(row) for row in own]))))
+        low.append(_rounded(min(-0.01, _quantile(errors, own, 1.0 - reach))))
+        high.append(_rounded(max(0.01, _quantile(errors, own, reach))))
+    return Curve(at=tuple(at), value=tuple(low)), Curve(at=tuple(at), value=tuple(high))
+
+
+def _quantile(values: Sequence[float], rows: Sequence[Row], share: float) -> float:
+    # The quantile where every group weighs the same.
+    order = np.argsort(values)
+    reached = np.cumsum(weights_by_group(rows)[order])
+    index = min(len(values) - 1, int(np.searchsorted(reached, share)))
+    return float(np.asarray(values)[order][index])
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4)

@@ -1,0 +1,210 @@
+"""Training, resuming and evaluating on a made-up folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from models.segment import load_segmenter
+from models.training.calibrate import calibrate
+from models.training.data import Fold, folds_by_group, load_samples, second_belly
+from models.training.evaluate import (
+    EvaluateSettings,
+    Row,
+    evaluate,
+    figure,
+    moved_clicks,
+    read_rows,
+    report,
+    write_rows,
+)
+from models.training.negatives import KINDS, make_negatives
+from models.training.scenes import make_scenes
+from models.training.train import TrainSettings, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with one collection: six long-axis pictures in three groups."""
+    root = tmp_path_factory.mktemp("data")
+    base = root / "longitudinal"
+    for name in ("images", "bellies", "aponeuroses"):
+        (base / name).mkdir(parents=True)
+    rows = []
+    for number in range(6):
+        random = np.random.default_rng(number)
+        image = random.integers(10, 90, (96, 128)).astype(np.uint8)
+        lines = np.zeros_like(image)
+        for place in (12, 48, 84):
+            lines[place : place + 3] = 255
+        image[lines > 0] = 230
+        belly = np.zeros_like(image)
+        belly[15:48] = 255
+        for kind, content in (("images", image), ("bellies", belly), ("aponeuroses", lines)):
+            cv2.imwrite(str(base / kind / f"{number:05d}.png"), content)
+        rows.append([f"{number:05d}", 128, 96, 0, 0, 128, 96, "B", number // 2, 0.3])
+    with (base / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            "id width height sector_x sector_y sector_width sector_height device group "
+            "belly_fraction".split()
+        )
+        writer.writerows(rows)
+    return root
+
+
+def settings(folder: Path, out: Path) -> TrainSettings:
+    return TrainSettings(
+        data=folder,
+        out=out,
+        steps=2,
+        small_size=64,
+        small_share=1.0,
+        scenes=1,
+        negatives=16,
+        threads=1,
+        mix={"long": 1, "second": 1, "scene": 1, "negative": 1},
+        progress=lambda line: None,
+    )
+
+
+def test_two_steps_train_and_a_run_that_was_cut_off_goes_on(folder: Path, tmp_path: Path) -> None:
+    asked = settings(folder, tmp_path / "run")
+
+    class CutOff(Exception):
+        pass
+
+    def cut_off(line: str) -> None:
+        if "train on" in line:
+            raise CutOff
+
+    with pytest.raises(CutOff):
+        train(replace(asked, progress=cut_off))
+    assert not (tmp_path / "run/weights.safetensors").exists()
+    first = train(replace(asked, checkpoint_every_seconds=0.0))
+    assert first.steps == 2
+    assert first.weights.exists()
+    assert not (tmp_path / "run/checkpoint.safetensors").exists()
+    # A finished run is not trained again.
+    again = train(asked)
+    assert again.steps == 2
+    # Fine-tuning starts from weights.
+    tuned = train(replace(asked, out=tmp_path / "tuned", init=first.weights))
+    assert tuned.weights.exists()
+
+
+def test_second_bellies_lie_between_the_second_and_third_line(folder: Path) -> None:
+    samples = load_samples(folder)
+    assert all(len(sample.targets) == 2 for sample in samples)
+    lines = np.zeros((100, 50), np.uint8)
+    for place in (10, 40, 80):
+        lines[place : place + 4] = 255
+    belly = second_belly(lines)
+    assert belly is not None
+    assert belly[44:80].all()
+    assert not belly[:44].any()
+    assert second_belly(lines[:60]) is None
+
+
+def test_folds_part_groups_and_never_split_one(folder: Path) -> None:
+    samples = load_samples(folder)
+    folds = folds_by_group(samples)
+    held = [Fold(fold=number).holds(sample, folds) for number in range(5) for sample in samples]
+    assert sum(held) == len(samples)
+    assert Fold(devices=("B",)).holds(samples[0], folds)
+    assert not Fold(collections=("transverse",)).holds(samples[0], folds)
+
+
+def test_rows_survive_the_file_and_make_the_same_report(folder: Path, tmp_path: Path) -> None:
+    rows = evaluate(
+        load_segmenter(), EvaluateSettings(data=folder, hold_out=Fold(fold=0), run="fold 0")
+    )
+    assert {row.mode for row in rows} == {"auto", "click", "moved", "corrected"}
+    write_rows(rows, tmp_path / "rows.csv")
+    again = read_rows(tmp_path / "rows.csv")
+    assert len(again) == len(rows)
+    lines = report(again).as_record()
+    assert json.dumps(lines)
+    assert any("longitudinal, automatic, Dice" in name for name in lines)
+
+
+def made_rows(count: int = 300) -> list[Row]:
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        quality = float(random.uniform(0.4, 1.0))
+        dice = min(1.0, max(0.0, quality + float(random.normal()) * 0.03))
+        rows.append(
+            Row(
+                run="made",
+                kind="muscle",
+                collection="made",
+                device="a",
+                group=f"group{number // 3}",
+                name=str(number),
+                view="long_axis",
+                mode="auto",
+                outline="high",
+                dice=dice,
+                log_area=float(random.normal()) * (1.05 - quality),
+                log_thickness=float(random.normal()) * 0.05,
+                quality=quality,
+                not_muscle=float(random.uniform(0, 0.2)),
+                second_share=0.0,
+                view_right=1.0,
+            )
+        )
+    return rows
+
+
+def test_intervals_out_of_calibration_cover_what_they_promise() -> None:
+    rows = made_rows()
+    made = calibrate(rows)
+    covered = []
+    for row in made_rows(600):
+        trusted = float(np.interp(row.quality, made.confidence.at, made.confidence.value))
+        low = float(np.interp(trusted, made.area_low.at, made.area_low.value))
+        high = float(np.interp(trusted, made.area_high.at, made.area_high.value))
+        covered.append(low <= row.log_area <= high)
+    assert 0.9 < np.mean(covered) <= 1.0
+    assert list(made.confidence.value) == sorted(made.confidence.value)
+    assert made.not_muscle_limit <= 0.5
+
+
+def test_the_figure_of_groups_counts_every_group_once() -> None:
+    rows = [replace(row, group="big", dice=0.2) for row in made_rows(90)]
+    rows.append(replace(made_rows(1)[0], group="small", dice=0.8))
+    made = figure(rows, lambda row: row.dice)
+    assert made is not None
+    assert abs(made.value - 0.5) < 1e-9
+    assert made.groups == 2
+
+
+def test_moved_clicks_stay_inside() -> None:
+    mask = np.zeros((60, 90), np.bool_)
+    mask[20:40, 10:70] = True
+    moved = moved_clicks(mask, (40.0, 30.0, True))
+    assert len(moved) == 4
+    assert all(mask[int(row), int(column)] for column, row, _ in moved)
+
+
+def test_scenes_come_back_from_the_cache_as_they_were_made(tmp_path: Path) -> None:
+    made = make_scenes(2, seed=3, cache=tmp_path / "scenes.npz")
+    again = make_scenes(2, seed=3, cache=tmp_path / "scenes.npz")
+    for one, other in zip(made, again, strict=True):
+        assert np.array_equal(one.image, other.image)
+        assert len(one.targets) == len(other.targets)
+
+
+def test_negatives_of_every_kind_are_pictures_and_the_same_from_one_seed() -> None:
+    here, there = make_negatives(len(KINDS), seed=5), make_negatives(len(KINDS), seed=5)
+    for one, other in zip(here, there, strict=True):
+        assert one.shape == (256, 256)
+        assert one.dtype == np.uint8
+        assert np.array_equal(one, other)
