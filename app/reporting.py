@@ -7,14 +7,18 @@ run; nothing is computed again. Objects are made when asked for, not inside the 
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from app.analysis import SourceFile, State
 from app.errors import NoObject
+from app.plan_document import SUGGESTION
+from app.plan_fhir import FhirSubject, plan_bundle
+from app.plan_pdf import plan_pdf
 from imaging import overlay as picture
 from imaging.calibration import Calibration, CalibrationProvenance
 from imaging.dicom import codes
@@ -105,6 +109,43 @@ def overlay_png(stored: StoredAnalysis, frame: str | None = None) -> bytes:
 def overlay_svg(stored: StoredAnalysis, frame: str | None = None) -> bytes:
     """The same picture as SVG, from the same shapes."""
     return picture.overlay_svg(_overlay(stored, frame)).encode()
+
+
+def pdf(stored: StoredAnalysis) -> bytes:
+    """The plan on one page of A4, to be printed and taken to the bedside."""
+    overlay = _overlay(stored, None)
+    standing = f"CONFIRMED BY {stored.verifier}" if stored.verifier else SUGGESTION
+    target = stored.plan["target"]
+    return plan_pdf(
+        stored.plan,
+        picture.overlay_png(replace(overlay, heading=(), identifiers=())),
+        title=f"{target['name']}, {target['side']}",
+        identifiers=overlay.identifiers,
+        standing=standing,
+        made=f"Analysis {stored.analysis_id[:12]}, revision {stored.revision}, "
+        f"{stored.created_at:%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def fhir(stored: StoredAnalysis) -> bytes:
+    """The plan as a FHIR R4 bundle (application/fhir+json)."""
+    source = stored.source(stored.frame(None)["file"])
+    facts = peek(Path(source.path), name=source.name, limits=DecodeLimits())
+    who = facts.identity
+    bundle = plan_bundle(
+        stored.plan,
+        analysis_id=stored.analysis_id,
+        revision=stored.revision,
+        made=stored.created_at.isoformat(timespec="seconds"),
+        subject=FhirSubject(
+            patient_id=who and who.patient_id,
+            issuer=who and who.issuer,
+            patient_name=who and who.patient_name,
+            study_instance_uid=who and who.study_instance_uid,
+        ),
+        verifier=stored.verifier,
+    )
+    return json.dumps(bundle, ensure_ascii=False, indent=1).encode()
 
 
 def seg(stored: StoredAnalysis) -> bytes:
