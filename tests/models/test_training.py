@@ -52,8 +52,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (base / "manifest.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
-            "id width height sector_x sector_y sector_width sector_height device group "
-            "belly_fraction".split()
+            [
+                "id",
+                "width",
+                "height",
+                "sector_x",
+                "sector_y",
+                "sector_width",
+                "sector_height",
+                "device",
+                "group",
+                "belly_fraction",
+            ]
         )
         writer.writerows(rows)
     return root
