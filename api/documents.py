@@ -12,7 +12,17 @@ from app.rows import RevisionRow
 from app.services import Services
 
 BASE = "/api/v1/analyses"
-SHOWN = ("explanation", "overlay.png", "overlay.svg", "mask.png", "seg.dcm", "sr.dcm", "objects")
+SHOWN = (
+    "explanation",
+    "overlay.png",
+    "overlay.svg",
+    "mask.png",
+    "seg.dcm",
+    "sr.dcm",
+    "plan.pdf",
+    "fhir",
+    "objects",
+)
 
 
 def analysis_document(parts: Services, record: AnalysisRecord) -> dict[str, Any]:

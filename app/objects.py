@@ -58,6 +58,12 @@ KINDS: Mapping[str, ObjectKind] = {
         ObjectKind(
             name="sr.dcm", media_type="application/dicom", of_frame=False, make=reporting.sr
         ),
+        ObjectKind(
+            name="plan.pdf", media_type="application/pdf", of_frame=False, make=reporting.pdf
+        ),
+        ObjectKind(
+            name="fhir", media_type="application/fhir+json", of_frame=False, make=reporting.fhir
+        ),
     )
 }
 

@@ -28,6 +28,8 @@ Number = Annotated[int, Path(ge=0, le=1_000_000)]
 DICOM: Documented = {200: {"content": {"application/dicom": {}}, "description": "The DICOM object"}}
 PNG: Documented = {200: {"content": {"image/png": {}}, "description": "The picture"}}
 SVG: Documented = {200: {"content": {"image/svg+xml": {}}, "description": "The picture"}}
+PDF = {200: {"content": {"application/pdf": {}}, "description": "The page"}}
+FHIR = {200: {"content": {"application/fhir+json": {}}, "description": "The bundle"}}
 REFUSED = refusals("not_found", "no_object")
 
 
@@ -125,6 +127,30 @@ def get_sr(
 ) -> Response:
     """Measurements, dose and sites as a DICOM Structured Report (TID 1500)."""
     return _object(request, parts, analysis_id, revision, "sr.dcm")
+
+
+@router.get("/plan.pdf", response_class=Response, responses={**PDF, **REFUSED})
+def get_plan_pdf(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    revision: OLD = None,
+) -> Response:
+    """The plan on one page of A4: picture, sites, arithmetic with sources, cautions, signature."""
+    return _object(request, parts, analysis_id, revision, "plan.pdf")
+
+
+@router.get("/fhir", response_class=Response, responses={**FHIR, **REFUSED})
+def get_fhir(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    revision: OLD = None,
+) -> Response:
+    """The plan as a FHIR R4 bundle: observations, device, study and the proposed procedure."""
+    return _object(request, parts, analysis_id, revision, "fhir")
 
 
 @router.get("/frames/{number}.png", response_class=Response, responses={**PNG, **REFUSED})
