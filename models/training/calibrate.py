@@ -99,10 +99,13 @@ def _confidence_curve(rows: Sequence[Row]) -> Curve:
                     total,
                 )
             )
-    at = [0.0, *(knot[0] for knot in pooled)]
-    value = [min(0.0 if pooled[0][0] > 0.05 else pooled[0][1], pooled[0][1])]
-    value += [knot[1] for knot in pooled]
-    return Curve(at=tuple(_rounded(x) for x in at), value=tuple(_rounded(x) for x in value))
+    knots_at = [0.0, *(knot[0] for knot in pooled)]
+    lowest = pooled[0][1] if pooled[0][0] <= 0.05 else 0.0
+    values = [lowest, *(knot[1] for knot in pooled)]
+    return Curve(
+        at=tuple(_rounded(one) for one in knots_at),
+        value=tuple(_rounded(one) for one in values),
+    )
 
 
 def _interval_curves(

@@ -20,8 +20,8 @@ CARD = WEIGHTS_FOLDER / f"{PACKAGED_STEM}.json"
 
 def test_torch_and_onnx_give_the_same_logits() -> None:
     card = read_card(CARD)
-    planes = np.random.default_rng(1).normal(size=(2, len(CHANNELS), INPUT_SIZE, INPUT_SIZE))
-    planes = planes.astype(np.float32)
+    noise = np.random.default_rng(1).normal(size=(2, len(CHANNELS), INPUT_SIZE, INPUT_SIZE))
+    planes = noise.astype(np.float32)
     here = TorchEngine.from_file(CARD.with_suffix(".safetensors"), card).run(planes)
     there = OnnxEngine(read_weights(CARD.with_suffix(".onnx"), card)).run(planes)
     for name in ("dense", "view", "not_muscle", "quality"):
