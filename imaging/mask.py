@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from imaging.arrays import BoolMask, GreyImage
 from imaging.errors import UnreadableFile
@@ -73,57 +74,69 @@ def contours(mask: BoolMask, *, holes: bool = False) -> tuple[tuple[ImagePoint, 
     )
 
 
-# Directions of walking along pixel edges, the mask on the right hand (rows grow downwards).
-_STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+# Directions of walking along pixel edges, the mask on the right hand (rows grow downwards):
+# 0 right, 1 down, 2 left, 3 up.
+_STEP_COLUMN = np.array([1, 0, -1, 0])
+_STEP_ROW = np.array([0, 1, 0, -1])
+_FROM_COLUMN = (0, 1, 1, 0)
+_FROM_ROW = (0, 0, 1, 1)
 
 
 def _boundary_loops(mask: BoolMask) -> list[list[tuple[int, int]]]:
-    padded = np.pad(mask.astype(bool), 1)
+    """The closed walks around all parts and holes, as their corners (column, row)."""
+    filled_rows, filled_columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if filled_rows.size == 0:
+        return []
+    top, left = int(filled_rows[0]), int(filled_columns[0])
+    part = mask[top : filled_rows[-1] + 1, left : filled_columns[-1] + 1]
+    padded = np.pad(part, 1)
     inside = padded[1:-1, 1:-1]
-    starts: dict[tuple[int, int], list[int]] = {}
-    # Each pixel's open side is one directed unit edge: (neighbour, start corner, direction).
-    sides = (
-        (padded[:-2, 1:-1], (0, 0), 0),
-        (padded[1:-1, 2:], (1, 0), 1),
-        (padded[2:, 1:-1], (1, 1), 2),
-        (padded[1:-1, :-2], (0, 1), 3),
+    # Each pixel's open side is one directed unit edge, from this corner of the pixel.
+    neighbours = (padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2])
+    open_sides = [np.nonzero(inside & ~neighbour) for neighbour in neighbours]
+    row = np.concatenate([rows + add for (rows, _), add in zip(open_sides, _FROM_ROW, strict=True)])
+    column = np.concatenate(
+        [columns + add for (_, columns), add in zip(open_sides, _FROM_COLUMN, strict=True)]
     )
-    for neighbour, (column_add, row_add), direction in sides:
-        rows, columns = np.nonzero(inside & ~neighbour)
-        for corner in zip((columns + column_add).tolist(), (rows + row_add).tolist(), strict=True):
-            starts.setdefault(corner, []).append(direction)
+    way = np.repeat(np.arange(4), [rows.size for rows, _ in open_sides])
+    wide = part.shape[1] + 2
+    key = (row * wide + column) * 4 + way
+    order = np.argsort(key)
+    row, column, way, key = row[order], column[order], way[order], key[order]
+    end = ((row + _STEP_ROW[way]) * wide + column + _STEP_COLUMN[way]) * 4
+    following = np.full(key.size, -1)
+    # Where two parts touch at a corner, the right turn stays with the same part.
+    for turn in (-1, 0, 1):
+        at = np.searchsorted(key, end + (way + turn) % 4).clip(max=key.size - 1)
+        following = np.where(key[at] == end + (way + turn) % 4, at, following)
+    return _walks(row + top, column + left, way, following)
+
+
+def _walks(
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+    way: NDArray[np.int64],
+    following: NDArray[np.int64],
+) -> list[list[tuple[int, int]]]:
+    """The cycles of `following`, each as the corners where its direction changes."""
+    rows, columns, ways, after = row.tolist(), column.tolist(), way.tolist(), following.tolist()
+    left = np.ones(len(rows), dtype=np.bool_)
     loops: list[list[tuple[int, int]]] = []
-    while starts:
-        first = next(iter(starts))
-        loops.append(_walk(first, starts))
+    for first in range(len(rows)):
+        if not left[first]:
+            continue
+        at, walked = after[first], [first]
+        while at != first:
+            walked.append(at)
+            at = after[at]
+        left[walked] = False
+        corners = [
+            (columns[edge], rows[edge])
+            for before, edge in zip([walked[-1], *walked], walked, strict=False)
+            if ways[before] != ways[edge]
+        ]
+        loops.append(corners)
     return loops
-
-
-def _walk(
-    first: tuple[int, int], starts: dict[tuple[int, int], list[int]]
-) -> list[tuple[int, int]]:
-    """The corners of one closed walk from `first`; the edges walked are taken out of `starts`."""
-    corners: list[tuple[int, int]] = []
-    at, heading, first_way = first, -1, -1
-    while True:
-        ways = starts.get(at, [])
-        # Where two parts touch at a corner, the right turn stays with the same part.
-        open_ways = [*ways, first_way] if at == first and first_way >= 0 else ways
-        way = min(open_ways, key=lambda w: (heading + 1 - w) % 4)
-        if at == first and way == first_way:
-            break
-        ways.remove(way)
-        if not ways:
-            del starts[at]
-        if first_way < 0:
-            first_way = way
-        if way != heading:
-            corners.append(at)
-        heading = way
-        at = (at[0] + _STEPS[way][0], at[1] + _STEPS[way][1])
-    if heading == first_way:
-        corners.pop(0)
-    return corners
 
 
 def _signed_area(loop: list[tuple[int, int]]) -> float:
