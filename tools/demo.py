@@ -197,7 +197,7 @@ def run(base: str, sample: Sample) -> bool:
     (folder / "plan.json").write_text(text + "\n", "utf-8")
     home = f"{base}/api/v1/analyses/{answer['id']}"
     missing = []
-    for name in ("overlay.png", "seg.dcm", "sr.dcm"):
+    for name in ("overlay.png", "seg.dcm", "sr.dcm", "plan.pdf"):
         try:
             (folder / name).write_bytes(get(f"{home}/{name}"))
         except Refused as refused:
