@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ from pydicom.tag import Tag
 
 from imaging.arrays import BoolMask
 from imaging.calibration import Calibration
+from imaging.dicom import encode
 from imaging.dicom.codes import (
     ANATOMICAL_STRUCTURE,
     ARTIFICIAL_INTELLIGENCE,
@@ -33,6 +35,7 @@ from imaging.dicom.codes import (
     SOURCE_IMAGE,
     CodedAnatomy,
     DicomCode,
+    code_item,
     code_sequence,
     side_of,
 )
@@ -108,9 +111,8 @@ def write_seg(
     )
     ds.SharedFunctionalGroupsSequence = DicomSequence([_shared_group(calibration)])
     order = {frame: rank for rank, frame in enumerate(sorted({f for *_, f in frames}), start=1)}
-    ds.PerFrameFunctionalGroupsSequence = DicomSequence(
-        _frame_group(header, number, frame, order[frame]) for number, _, frame in frames
-    )
+    groups = [_frame_group(header, number, frame, order[frame]) for number, _, frame in frames]
+    encode.set_raw_sequence(ds, "PerFrameFunctionalGroupsSequence", b"".join(groups))
     _pixels(ds, header, np.stack([segments[structure][frame] for _, structure, frame in frames]))
     return to_bytes(ds)
 
@@ -228,29 +230,42 @@ def decimal_string(value: float) -> str:
     return f"{value:.10g}"
 
 
-def _frame_group(header: Dataset, segment: int, frame: int, rank: int) -> Dataset:
-    image = Dataset()
-    image.ReferencedSOPClassUID = header.SOPClassUID
-    image.ReferencedSOPInstanceUID = header.SOPInstanceUID
+def _frame_group(header: Dataset, segment: int, frame: int, rank: int) -> bytes:
+    """An encoded item of the Per-frame Functional Groups: content, source image, segment."""
+    image = [
+        encode.text("ReferencedSOPClassUID", "UI", str(header.SOPClassUID)),
+        encode.text("ReferencedSOPInstanceUID", "UI", str(header.SOPInstanceUID)),
+    ]
     # Type 1C: for a multi-frame source only (PS3.3 table 10-3).
     if "NumberOfFrames" in header:
-        image.ReferencedFrameNumber = frame + 1
-    image.PurposeOfReferenceCodeSequence = code_sequence(SOURCE_IMAGE)
-    image.SpatialLocationsPreserved = "YES"
-    derivation = Dataset()
-    derivation.DerivationCodeSequence = code_sequence(SEGMENTATION)
-    derivation.SourceImageSequence = DicomSequence([image])
-    content = Dataset()
-    content.StackID = "1"
-    content.InStackPositionNumber = rank
-    content.DimensionIndexValues = [segment, rank]
-    identification = Dataset()
-    identification.ReferencedSegmentNumber = segment
-    group = Dataset()
-    group.FrameContentSequence = DicomSequence([content])
-    group.DerivationImageSequence = DicomSequence([derivation])
-    group.SegmentIdentificationSequence = DicomSequence([identification])
-    return group
+        image.append(encode.text("ReferencedFrameNumber", "IS", str(frame + 1)))
+    image += [
+        encode.text("SpatialLocationsPreserved", "CS", "YES"),
+        _encoded_code("PurposeOfReferenceCodeSequence", SOURCE_IMAGE),
+    ]
+    derivation = (
+        encode.sequence("SourceImageSequence", encode.item(*image)),
+        _encoded_code("DerivationCodeSequence", SEGMENTATION),
+    )
+    number = encode.us("ReferencedSegmentNumber", segment)
+    content = (
+        encode.text("StackID", "SH", "1"),
+        encode.ul("InStackPositionNumber", rank),
+        encode.ul("DimensionIndexValues", segment, rank),
+    )
+    return encode.item(
+        encode.sequence("DerivationImageSequence", encode.item(*derivation)),
+        encode.sequence("FrameContentSequence", encode.item(*content)),
+        encode.sequence(
+            "SegmentIdentificationSequence",
+            encode.item(encode.us("ReferencedSegmentNumber", segment)),
+        ),
+    )
+
+
+@cache
+def _encoded_code(keyword: str, concept: DicomCode) -> bytes:
+    return encode.sequence(keyword, encode.item(encode.encoded(code_item(concept))))
 
 
 def _pixels(ds: Dataset, header: Dataset, masks: BoolMask) -> None:
