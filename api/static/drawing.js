@@ -152,7 +152,7 @@ export function marks(scale, columns, rows, k) {
   }
   for (let mm = 0; mm <= columns * across; mm += step)
     d += `M${mm / across} ${rows}v${-(mm % 10 ? 5 : 11) * k}`;
-  return s('g.marks', { 'aria-hidden': true }, s('path.halo', { d }), s('path.edge', { d }), drawn);
+  return s('g.scale', { 'aria-hidden': true }, s('path.halo', { d }), s('path.edge', { d }), drawn);
 }
 
 /** Lines 10 mm apart. @param {Scale} scale @param {number} columns @param {number} rows */

@@ -1,6 +1,6 @@
 // Frames as the service decoded them: fetched once, kept within bounds, the wanted one first.
 
-const BITMAP_BYTES = 384e6; // decoded frames kept at once
+const BITMAP_BYTES = 450e6; // decoded frames kept at once
 const FETCHES = 4;
 
 export class FrameStore {

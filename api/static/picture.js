@@ -93,14 +93,19 @@ export class Picture {
       this.stage.style.height = `${this.rows}px`;
       this.fit();
     }
-    this.canvas.getContext('2d').drawImage(bitmap, 0, 0);
+    this.canvas.getContext('2d', { alpha: false }).drawImage(bitmap, 0, 0);
   }
 
   /** @param {Partial<Scene>} scene what changed */
   show(scene) {
+    const before = this.aspect;
+    const same = Object.entries(scene).every(([key, value]) => {
+      const old = /** @type {any} */ (this.scene)[key];
+      return old === value || (Array.isArray(old) && Array.isArray(value) && !old.length && !value.length);
+    });
     this.scene = { ...this.scene, ...scene };
-    if (scene.scale !== undefined && this.fitted) this.fit();
-    else this.redraw();
+    if (this.fitted && this.aspect !== before) this.fit();
+    if (!same) this.redraw();
   }
 
   /** @param {string} name what a screen reader says of the picture */
@@ -232,7 +237,7 @@ export class Picture {
       fingers.set(event.pointerId, this.within(event));
       travelled = 0;
       const grip = /** @type {Element} */ (event.target).closest('[data-handle]');
-      if (grip instanceof SVGElement && this.listener && fingers.size === 1) {
+      if (grip instanceof SVGElement && this.listener && fingers.size === 1 && (grip.dataset.handle !== 'site' || this.tool === 'look')) {
         const at = g.toImagePoint(this.view, ...this.within(event));
         handle = { kind: grip.dataset.handle ?? '', index: Number(grip.dataset.index), at, moved: false };
         grip.focus({ preventScroll: true });

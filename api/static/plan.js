@@ -110,7 +110,6 @@ export function headline(a, known, whatIf) {
       h('div', null, h('h1', { tabindex: -1 }, known.names[a.request.muscle] ?? a.request.muscle, ', ', T.sides[a.request.side] ?? a.request.side),
         h('p.quiet', null, [a.request.patient?.name, a.request.patient?.id].filter(Boolean).join(' · ') || T.list.noPatient)),
       h('div.row', null, stateChip(a.state), h('span.quiet', null, T.list.revision(a.revision)))),
-    a.stale?.length ? note('', 'caution', h('p', null, T.plan.stale)) : null,
     h('dl.figures', null,
       h('div', null, h('dt', null, second[0]), h('dd', { id: 'figure-volume' }, second[1], second[2] ? h('span.span', null, second[2]) : null)),
       h('div', null, h('dt', null, T.plan.dose), h('dd', { id: 'figure-dose' }, d ? `${number(d.units, 2)} U` : T.plan.noDoseShort,
@@ -147,9 +146,10 @@ export function doseBar(d, known, w) {
 }
 
 /** Refusals and abstentions, plainly, with the way out. @param {any} a
- * @param {{use: (tool: any) => void, tabs: any}} page */
+ * @param {{use: (tool: any) => void, tabs: any, send: (change: any, empty: boolean) => void}} page */
 export function wayOut(a, page) {
-  const tool = (/** @type {string} */ name) => h('button', { type: 'button', onclick: () => { page.use(name); document.querySelector('.viewport')?.scrollIntoView({ block: 'nearest' }); /** @type {any} */ (document.querySelector('.viewport')).focus(); } }, T.tool(name));
+  const tool = (/** @type {string} */ name) => h('button', { type: 'button', onclick: () => { page.use(name); document.querySelector('.viewport')?.scrollIntoView({ block: 'nearest' }); /** @type {any} */ (document.querySelector('.viewport')).focus(); } }, T.tool(`do_${name}`));
+  const again = () => h('button', { type: 'button', onclick: () => page.send({}, true) }, T.plan.again);
   const inputs = () => h('button', { type: 'button', onclick: () => page.tabs.choose('inputs', true) }, T.tabs.inputs);
   if (a.state === 'abstained') {
     const said = a.plan?.abstention;
@@ -162,9 +162,10 @@ export function wayOut(a, page) {
   if (a.state === 'needs_target') return note(T.states.needs_target, 'info', h('p', null, T.plan.needsTarget), h('div.row', null, tool('add'), inputs()));
   if (a.state === 'failed' || a.state === 'refused') {
     const p = a.problem ?? {};
-    return note(T.states[a.state], 'stop', h('p', null, p.detail ?? p.message ?? p.title ?? T.plan.failed), p.remedy ? h('p', null, `${T.problem.remedy} ${p.remedy}`) : null, h('div.row', null, inputs()));
+    return note(T.states[a.state], 'stop', h('p', null, p.detail ?? T.plan.failed), p.remedy ? h('p', null, `${T.problem.remedy} ${p.remedy}`) : null, h('div.row', null, inputs(), again()));
   }
-  if (a.state === 'cancelled') return note(T.states.cancelled, 'info', h('p', null, T.plan.cancelled));
+  if (a.state === 'cancelled') return note(T.states.cancelled, 'info', h('p', null, T.plan.cancelled), h('div.row', null, again()));
+  if (a.stale?.length) return note('', 'caution', h('p', null, T.plan.stale), h('div.row', null, again()));
   return null;
 }
 

@@ -89,7 +89,7 @@ async function still(a, known) {
   blob(`/analyses/${a.id}/frames/${key}.png`).then((b) => createImageBitmap(b)).then((bitmap) => picture.paint(bitmap)).catch(() => {});
   picture.show({
     scale: f?.calibration?.used ?? null, contours: f?.contours ?? [], doubtful: Boolean(f?.segmentation?.abstained),
-    sites: sitesOn(a, key).map((s) => ({ ...s, text: siteText(s.raw), name: T.plan.siteName(s.raw, Math.round(s.at.column), Math.round(s.at.row)), handle: false })),
+    sites: sitesOn(a, key).map((s) => ({ ...s, text: '', name: T.plan.siteName(s.raw, Math.round(s.at.column), Math.round(s.at.row)), handle: false })),
     needles: /** @type {any} */ (sitesOn(a, key).map((s) => s.needle).filter(Boolean)),
   });
   if (f) structuresOf(`/analyses/${a.id}/mask.png?frame=${key}&revision=${a.revision}`).then((structures) => picture.show({ structures })).catch(() => {});

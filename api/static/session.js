@@ -28,8 +28,10 @@ export async function sessionPage(root, params) {
     all.length === 2 && all[0].request.muscle === all[1].request.muscle ? h('div.stack', null, h('p', null, T.session.compareHint),
       x && y ? h('p', null, T.session.difference(number(y.ml - x.ml, 1), number((100 * (y.ml - x.ml)) / x.ml, 0))) : null,
       h('a.button', { href: `#/compare?ids=${ids.join()}` }, T.session.compare)) : null));
-  try {
-    const s = await post('/sessions', { analyses: ids });
+  /** @type {Record<string, number>} */
+  const priorities = {};
+  const tell = async () => {
+    const s = await post('/sessions', { analyses: ids, priorities });
     put(sum,
       h('p', null, h('strong', null, T.session.total(number(s.total_units, 2), s.product))),
       note('', s.allowed ? 'good' : 'stop', h('p', null, s.allowed ? T.session.allowed : T.session.exceeded), h('p', null, s.remedy)),
@@ -38,8 +40,25 @@ export async function sessionPage(root, params) {
         h('tbody', null, s.caps.map((/** @type {any} */ c) => h('tr', null,
           h('th', { scope: 'row' }, `${c.kind}, ${c.where.replaceAll('_', ' ')} `, sourceList(c.sources, known)),
           h('td.number', null, number(c.planned_units, 2)), h('td.number', null, number(c.given_before_units, 2)), h('td.number', null, number(c.limit_units, 2)),
-          h(c.exceeded ? 'td.number.changed' : 'td.number', null, number(c.left_units, 2), c.exceeded ? ` ${T.session.over}` : '')))))) : null);
+          h(c.exceeded ? 'td.number.changed' : 'td.number', null, number(c.left_units, 2), c.exceeded ? ` ${T.session.over}` : '')))))) : null,
+      h('h2', null, T.session.within),
+      h('div.wide', null, h('table', null,
+        h('thead', null, h('tr', null, [T.plan.muscle, T.session.priority, T.session.planned, T.session.within].map((text, i) => h(i > 1 ? 'th.number' : 'th', { scope: 'col' }, text)))),
+        h('tbody', null, s.analyses.map((/** @type {any} */ one) => {
+          const name = `${known.names[one.muscle] ?? one.muscle}, ${T.sides[one.side]}`;
+          return h('tr', null, h('th', { scope: 'row' }, name),
+            h('td', null, h('input', { type: 'number', min: 1, max: 9, step: 1, value: one.priority, 'aria-label': T.session.priorityOf(name),
+              onchange: (/** @type {any} */ event) => { priorities[one.id] = Number(event.target.value) || 1; tell().catch(fail); } })),
+            h('td.number', null, number(one.units, 2)), h(one.units_within_caps < one.units ? 'td.number.changed' : 'td.number', null, number(one.units_within_caps, 2)));
+        })))),
+      s.within_caps.cuts.map((/** @type {any} */ c) => note('', 'caution', h('p', null, c.text), sourceList(c.sources, known))),
+      s.within_caps.vials.map((/** @type {any} */ v) => h('p', null, T.session.vials(v))),
+      s.within_caps.notes.map((/** @type {string} */ n) => h('p.source', null, n)));
+  };
+  const fail = (/** @type {unknown} */ error) => put(sum, problemNote(error));
+  try {
+    await tell();
   } catch (error) {
-    put(sum, problemNote(error));
+    fail(error);
   }
 }

@@ -17,6 +17,7 @@ import { understandPanel } from './understand.js';
 
 const STAGES = ['decode', 'calibrate', 'segment', 'measure', 'plan', 'render'];
 const WAIT = 'wait=5';
+const NO_STRUCTURES = { nerve: '', vessel: '' };
 
 /** The frames of all files in their running order. @param {any} analysis
  * @returns {{file: string, frame: number}[]} */
@@ -184,13 +185,20 @@ class StudyPage {
       this.frames = framesOf(found.body);
       this.store = new FrameStore((n) => `/analyses/${this.id}/frames/${n}.png`, this.frames.length, blob);
       this.take(found, true);
+      document.addEventListener('visibilitychange', this.glance);
     } catch (error) {
       if (!this.left) put(this.root, h('div.page', null, problemNote(error), h('a.button', { href: '#/' }, T.back)));
     }
   }
 
+  /** Looks whether somebody changed the study, when the eyes come back to it. */
+  glance = () => {
+    if (!document.hidden && this.a && !this.syncing && !restless(this.a.state)) this.reload().catch(() => {});
+  };
+
   leave() {
     this.left = true;
+    document.removeEventListener('visibilitychange', this.glance);
     this.unfollow?.();
     cancelAnimationFrame(this.playing);
     this.store?.close();
@@ -202,7 +210,10 @@ class StudyPage {
     this.a = found.body;
     this.etag = found.etag;
     if (first) this.history = new History(editsOf(this.a.request));
-    else if (before?.revision !== this.a.revision && !this.syncing) this.history.rebase(editsOf(this.a.request));
+    else if (before.revision !== this.a.revision) {
+      if (!this.syncing) this.history.rebase(editsOf(this.a.request));
+      if (!same(clinicalOf(before.request), clinicalOf(this.a.request)) && !Object.keys(this.formChange()).length) this.makeForm();
+    }
     if (first || this.frame < 0 || this.frame >= this.frames.length) {
       const inPlan = this.a.plan?.frames?.map((/** @type {any} */ f) => Number(f.key)) ?? [];
       const best = sitesOn(this.a, null)[0]?.frameKey ?? inPlan[Math.floor(inPlan.length / 2)] ?? 0;
@@ -340,7 +351,7 @@ class StudyPage {
       scale,
       contours: f?.contours ?? [],
       doubtful,
-      structures: known ?? { nerve: '', vessel: '' },
+      structures: known ?? NO_STRUCTURES,
       sites: sites.map((site) => {
         const moved = this.draggedNumber === site.number ? this.dragged : null;
         const at = moved ?? site.at;
@@ -368,7 +379,7 @@ class StudyPage {
   /** @param {any} f */
   async fetchStructures(f) {
     const key = `${this.a.revision}/${f.key}`;
-    this.structures.set(key, { nerve: '', vessel: '' });
+    this.structures.set(key, NO_STRUCTURES);
     if (f.segmentation === null || f.segmentation?.objects?.length === 0) return;
     try {
       this.structures.set(key, await structuresOf(`/analyses/${this.id}/mask.png?frame=${f.key}&revision=${this.a.revision}`));
@@ -620,14 +631,19 @@ class StudyPage {
       }
     } catch (error) {
       if (error instanceof ApiProblem && (error.status === 412 || error.status === 428)) await this.overtaken();
-      else {
-        this.history.undo();
-        this.fail(error);
-      }
+      else await this.refused(error);
     } finally {
       this.syncing = false;
       if (!this.left) this.draw();
     }
+  }
+
+  /** Tells a refusal; an edit that made a revision which then failed is shown as such. @param {unknown} error */
+  async refused(error) {
+    const failed = error instanceof ApiProblem && error.problem.analysis;
+    await this.reload().catch(() => {});
+    this.history.rebase(editsOf(this.a.request));
+    if (!failed) this.fail(error);
   }
 
   /** Resolves when the service is done with what it was asked. */
@@ -642,12 +658,13 @@ class StudyPage {
   async overtaken() {
     const mine = { ...this.history.present };
     const base = editsOf(this.a.request);
-    const form = this.form?.read();
+    const typed = this.formChange();
     const formBase = clinicalOf(this.a.request);
     const theirs = await tagged(`/analyses/${this.id}`);
     const who = theirs.body.revised_by ?? '';
     const list = (/** @type {Record<string, any>} */ change) => Object.keys(change).map((key) => T.conflict.part(key)).join(', ') || T.conflict.nothing;
-    const myChange = { ...difference(base, mine), ...difference(formBase, form ?? formBase) };
+    const drawn = Object.fromEntries(Object.keys(difference(base, mine)).map((key) => [key, /** @type {any} */ (mine)[key]]));
+    const myChange = { ...drawn, ...typed };
     const their = { ...difference(base, editsOf(theirs.body.request)), ...difference(formBase, clinicalOf(theirs.body.request)) };
     const keep = await ask(T.conflict.title, [
       h('p', null, T.conflict.who(who, theirs.body.revision)),
@@ -659,9 +676,9 @@ class StudyPage {
     ]);
     this.take(theirs);
     if (keep === 'mine') {
-      this.history.push({ ...editsOf(theirs.body.request), ...difference(base, mine) });
+      this.history.push({ ...editsOf(theirs.body.request), ...drawn });
       this.syncing = false;
-      await this.send(difference(formBase, form ?? formBase));
+      await this.send(typed);
       await this.sync();
     } else this.history.rebase(editsOf(theirs.body.request));
     this.makeForm();
@@ -716,9 +733,9 @@ class StudyPage {
     await this.send(this.formChange());
   }
 
-  /** @param {Record<string, any>} change */
-  async send(change) {
-    if (!Object.keys(change).length) return;
+  /** @param {Record<string, any>} change @param {boolean} [empty] also where nothing changes: plan again */
+  async send(change, empty = false) {
+    if (!Object.keys(change).length && !empty) return;
     put(this.trouble);
     try {
       if (restless(this.a.state)) await this.rest();
@@ -731,7 +748,7 @@ class StudyPage {
       toast(T.saved(this.a.revision));
     } catch (error) {
       if (error instanceof ApiProblem && error.status === 412) await this.overtaken();
-      else this.fail(error);
+      else await this.refused(error);
     }
   }
 

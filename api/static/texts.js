@@ -57,6 +57,7 @@ const tools = {
   outlineHint: 'Drag a point, click the line to add one, Delete removes one.',
   rulerHint: 'Click two points to measure. For a scale, click two marks of the ruler and type their distance.',
   redraw: 'Draw anew', finish: 'Finish', distance: 'Distance in mm', override: 'instead of the file’s own scale', useScale: 'Use as scale', clearRuler: 'Clear',
+  do_add: 'Click the muscle', do_outline: 'Draw the outline', do_ruler: 'Set the scale',
   badScale: 'Two points at least 10 pixels apart and a true distance in millimetres are needed.',
 };
 
@@ -143,11 +144,11 @@ const en = {
     barName: (/** @type {string} */ u, /** @type {string} */ p, /** @type {string} */ a, /** @type {string} */ b) => `${u} ${p} Units in the range ${a} to ${b}`,
     capName: (/** @type {string} */ kind, /** @type {string} */ where, /** @type {string} */ left) => `Cap (${kind}, ${where}): ${left} Units left`,
     ifText: (/** @type {string} */ u, /** @type {string} */ p) => `What if: ${u} U ${p}`, ifNone: (/** @type {string} */ why) => `What if: no dose. ${why}`,
-    stale: 'Made with older tables than those in force. Change anything to plan it again.',
+    stale: 'Made with older tables than those in force. Plan it again before use.',
     abstained: 'The network would not say.', abstainedOut: 'Click the middle of the muscle, or outline it yourself. On a bad picture only your own outline counts.',
     noCalibration: 'The picture has no usable scale: no millimetres, no millilitres and no Units.', noCalibrationOut: 'Click two marks of the depth ruler and type the distance between them.',
     needsTarget: 'Nobody said yet which muscle this is. Click it, or choose it under Inputs.', failed: 'The study could not be planned.',
-    cancelled: 'This run was stopped. Any change starts a new one.',
+    cancelled: 'This run was stopped.', again: 'Plan again',
     confirmedBy: (/** @type {any} */ c) => `${c.clinician?.name ?? c.by}${c.clinician?.role ? `, ${c.clinician.role}` : ''}, ${when(c.at)}`,
     explain: 'Where do these numbers come from?', unknownKind: 'UNKNOWN', unanswered: (/** @type {number} */ n) => (n === 1 ? 'One question is unanswered and stops confirmation.' : `${n} questions are unanswered and stop confirmation.`), answer: 'Answer them',
     given: 'What was given', endplates: 'Where the endplates lie', openQuestions: 'Unanswered',
@@ -179,7 +180,7 @@ const en = {
   },
   understand: {
     tree: 'Derivation', scale: 'Scale', model: 'Model card', provenance: 'Made with', modelVersion: 'Model', tables: 'Tables', override: 'Site’s own tables', gaps: 'What the tables hold and lack',
-    unknown: 'unknown', sentences: 'In plain sentences', nothing: 'There is no plan to explain.', noModel: 'No model card is installed.', from: 'From', mmPerPx: 'Per pixel', note: 'Note', problem: 'Problem', setAside: 'Set aside',
+    sentences: 'In plain sentences', nothing: 'There is no plan to explain.', noModel: 'No model card is installed.', from: 'From', mmPerPx: 'Per pixel', note: 'Note', problem: 'Problem', setAside: 'Set aside',
   },
   tables: {
     title: 'Tables and model', version: (/** @type {string} */ v, /** @type {string} */ sha) => `Tables ${v}, SHA-256 ${sha}`, override: (/** @type {string} */ n) => `With this site’s own tables: ${n}`,
@@ -187,6 +188,7 @@ const en = {
   },
   session: {
     title: 'Session', total: (/** @type {string} */ u, /** @type {string} */ p) => `${u} ${p} Units in all`, allowed: 'Under every cap that was found', exceeded: 'A cap is exceeded', none: 'Choose studies in the work list first.',
+    priority: 'Priority', priorityOf: (/** @type {string} */ m) => `Priority of ${m}, 1 is kept longest`, within: 'Within the caps', cuts: 'What would be cut', vials: (/** @type {any} */ v) => `${v.vials} vials of ${number(v.vial_units, 1)} Units in ${number(v.vial_ml, 2)} mL: draw up ${number(v.draw_up_ml, 2)} mL, ${number(v.units_left_over, 1)} Units left over`,
     cap: 'Cap', planned: 'Planned', before: 'Given before', limit: 'Limit', left: 'Left', over: 'OVER', compare: 'Compare side by side', compareHint: 'Two studies of one muscle: left against right, or today against last time.',
     difference: (/** @type {string} */ d, /** @type {string} */ p) => `Difference in volume: ${d} mL (${p} %)`,
   },

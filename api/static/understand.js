@@ -9,13 +9,13 @@ import { T, number } from './texts.js';
 /** @param {any} step @param {import('./reference.js').Reference} known @param {boolean} open
  * @returns {HTMLElement} */
 function branch(step, known, open) {
-  const value = step.value === null || step.value === undefined ? T.understand.unknown
+  const value = step.value === null ? ''
     : typeof step.value === 'number' ? `${number(step.value, 3)} ${step.unit ?? ''}` : `${step.value} ${step.unit ?? ''}`;
   const facts = h('div', null,
     step.text ? h('p', null, step.text) : null,
     step.equation ? h('p.source', null, step.equation) : null,
     step.sources?.length ? sourceList(step.sources, known) : null);
-  return h('details', { open }, h('summary', null, `${step.name.replaceAll('_', ' ')}: `, h('strong', null, value)),
+  return h('details', { open }, h('summary', null, step.name.replaceAll('_', ' '), value ? ': ' : '', h('strong', null, value)),
     facts, (step.inputs ?? []).map((/** @type {any} */ inner) => branch(inner, known, false)));
 }
 

@@ -19,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 import app.worker
 from app.analysis import Analysis, Stage
 from app.worker import AnalysisTask
+from imaging.dicom.regions import NOMINAL_MARK
 from imaging.errors import UnreadableFile
 from imaging.geometry import PixelBox
 from models.segment import AbstentionReason, Prompt, Segmentation, SegmentedObject, View
@@ -69,7 +70,9 @@ def png(*, rows: int = ROWS) -> bytes:
     return file.getvalue()
 
 
-def dicom(*, frames: int = 1, rows: int = ROWS, laterality: str | None = None, **more: Any) -> bytes:
+def dicom(
+    *, frames: int = 1, rows: int = ROWS, laterality: str | None = None, nominal: bool = False
+) -> bytes:
     """A calibrated ultrasound image, or a clip of so many frames."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1." + ("6.1" if frames == 1 else "3.1")
@@ -78,11 +81,13 @@ def dicom(*, frames: int = 1, rows: int = ROWS, laterality: str | None = None, *
     ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     ds.SOPClassUID, ds.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
-    ds.Modality, ds.PatientID, ds.PatientName = "US", more.pop("patient_id", "P-7"), "Example^Ada"
+    ds.Modality, ds.PatientID, ds.PatientName = "US", "", ""
     ds.PatientBirthDate, ds.PatientSex = "19700101", "F"
     ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.StudyID = "20260102", "101112", "", "1"
     ds.ReferringPhysicianName, ds.SeriesNumber, ds.InstanceNumber = "", 1, 1
     ds.Manufacturer, ds.PatientOrientation, ds.ImageType = "", "", ["ORIGINAL", "PRIMARY"]
+    if nominal:
+        ds.ImageComments = NOMINAL_MARK
     if laterality is not None:
         ds.Laterality = laterality
     ds.Rows, ds.Columns, ds.SamplesPerPixel = rows, COLUMNS, 1
