@@ -75,6 +75,10 @@ def examine(
     )
 
 
+def get_ready() -> None:
+    """Run in the process at the door before the first file comes: this module is loaded then."""
+
+
 def peek_all(headers: Sequence[tuple[str, str]], limits: DecodeLimits) -> list[FileFacts]:
     """The header facts of each (path, name). Raises ImagingError for the first bad one."""
     return [peek(Path(path), name=name, limits=limits) for path, name in headers]

@@ -109,7 +109,6 @@ class JobRunner:
         self._work = threading.Condition()
         self._news = 0
         self._stopping = False
-        self._warm = threading.Event()
         self._average_s = 0.2
 
     def start(self) -> None:
@@ -125,8 +124,8 @@ class JobRunner:
 
     @property
     def ready(self) -> bool:
-        """True once a worker is warm and as long as jobs are taken."""
-        return self._warm.is_set() and not self._stopping
+        """True while every worker is warm and jobs are taken."""
+        return not self._stopping and all(lane.place.pid is not None for lane in self._lanes)
 
     @property
     def stopping(self) -> bool:
@@ -190,7 +189,6 @@ class JobRunner:
         while not self._stopping:
             try:
                 lane.place.start()
-                self._warm.set()
                 lease = self._take()
             except Exception:
                 # The database or the machine is in trouble: try again, loudly, not in a rush.

@@ -125,8 +125,9 @@ class WorkerPlace:
         return self._pool
 
     def _forget(self) -> None:
+        # The worker is dead: waiting takes no time and leaves none of its semaphores behind.
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = self._pid = None
 
 

@@ -5,19 +5,25 @@ The only place that names concrete parts; tests put other ones here.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.audit import ViewLog
 from app.blobs import Blobs
 from app.clinic.tables import ClinicalTables, load_tables
+from app.errors import WorkerDied
 from app.hub import Hub
+from app.intake import get_ready
 from app.jobs import JobRunner, Run, decode_limits
 from app.processes import WorkerPlace
 from app.settings import Settings
 from app.store import Store
 from app.worker import run_analysis, warm_up
 from imaging.limits import DecodeLimits
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,18 @@ class Services:
         self.store.migrate()
         self.views.start()
         self.runner.start()
+        threading.Thread(target=self._open_door, name="door", daemon=True).start()
+
+    @property
+    def ready(self) -> bool:
+        """True while files can be looked at and every worker is warm."""
+        return self.runner.ready and self.door.pid is not None
+
+    def _open_door(self) -> None:
+        try:
+            self.door.start()
+        except WorkerDied:
+            log.exception("the process that looks at files cannot start")
 
     def close(self) -> None:
         """Lets running jobs end, writes what waits, gives everything back."""
@@ -67,7 +85,7 @@ def open_services(
         blobs=blobs,
         hub=hub,
         views=ViewLog(store),
-        door=WorkerPlace(memory_bytes=settings.job_memory_bytes),
+        door=WorkerPlace(memory_bytes=settings.job_memory_bytes, warm_up=get_ready),
         runner=JobRunner(
             store=store, blobs=blobs, hub=hub, settings=settings, run=run, warm_up=warm
         ),

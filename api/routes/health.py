@@ -30,7 +30,7 @@ def readyz(parts: Parts) -> dict[str, Any]:
     parts.blobs.check_space()
     with parts.store.read() as session:
         waiting = jobs.waiting(session)
-    if not parts.runner.ready:
+    if not parts.ready:
         raise EdgeProblem(
             "not_ready",
             "No worker is warm yet, or the service is stopping.",

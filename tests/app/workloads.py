@@ -16,7 +16,7 @@ Progress = Callable[[Stage], None]
 DONE = Analysis(
     state=State.DRAFT,
     plan={
-        "frames": [],
+        "frames": [{"key": "0", "section": {"area_px": 19200.0}}],
         "cautions": [],
         "unanswered": [],
         "dose": {"planned": True, "product": "XEOMIN", "units": 40.0},
