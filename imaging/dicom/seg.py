@@ -258,7 +258,7 @@ def _frame_group(header: Dataset, segment: int, frame: int, rank: int) -> bytes:
         encode.sequence("FrameContentSequence", encode.item(*content)),
         encode.sequence(
             "SegmentIdentificationSequence",
-            encode.item(encode.us("ReferencedSegmentNumber", segment)),
+            encode.item(number),
         ),
     )
 
