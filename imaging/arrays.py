@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 GreyImage: TypeAlias = NDArray[np.uint8]
 """(rows, columns) uint8, 0 black to 255 white."""
@@ -17,3 +18,12 @@ BoolMask: TypeAlias = NDArray[np.bool_]
 """(rows, columns) bool, True inside."""
 
 FloatArray: TypeAlias = NDArray[np.float64]
+
+
+def luma(colour: ColourImage) -> GreyImage:
+    """The grey (rows, columns) uint8 of (rows, columns, 3) uint8 RGB, as ITU-R 601 weighs it.
+
+    0.299 red, 0.587 green, 0.114 blue in 16-bit fixed point, so that the same colours give the
+    same grey from every kind of file.
+    """
+    return np.array(Image.fromarray(np.ascontiguousarray(colour)).convert("L"))

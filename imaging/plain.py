@@ -6,11 +6,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from imaging.arrays import GreyImage
+from imaging.arrays import GreyImage, luma
 from imaging.errors import UnreadableFile
 from imaging.frame import Clip, FileFacts, Frame, FrameSource
 from imaging.limits import DecodeLimits
@@ -117,6 +116,4 @@ def _grey(image: Image.Image) -> GreyImage:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         ground = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(ground, image.convert("RGBA"))
-    colour = np.asarray(image.convert("RGB"))
-    grey: GreyImage = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
-    return grey
+    return luma(np.asarray(image.convert("RGB")))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
@@ -28,18 +28,21 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
     MPEGTransferSyntaxes,
 )
 
-from imaging.arrays import GreyImage
+from imaging.arrays import GreyImage, luma
 from imaging.dicom.header import check_ultrasound, identity_of, number_of_frames, text_of
 from imaging.dicom.regions import read_scale
+from imaging.dicom.twelve_bit import iter_twelve_bit
 from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax
 from imaging.frame import Clip, FileFacts, Frame, FrameSource
 from imaging.limits import MEBIBYTE, DecodeLimits
 
 # PS3.5 A.1 to A.3: pixels as they are, so that their bytes can be counted beforehand.
 NATIVE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
+UNENCODED = NATIVE | {DeflatedExplicitVRLittleEndian}
 
 DAMAGED = "Export the image again from the scanner or PACS; this copy is damaged or cut off."
 
@@ -128,7 +131,7 @@ def read_dicom(
 
 def iter_grey(path: Path, ds: Dataset, frames: Sequence[int], *, name: str) -> Iterator[GreyImage]:
     """The grey frames (rows, columns) uint8 asked for, decoded one at a time, in rising order."""
-    decoded = iter_pixels(_source(path, ds), indices=frames)
+    decoded = _decoded(path, ds, frames)
     try:
         for _ in frames:
             with _tolerant():
@@ -140,6 +143,17 @@ def iter_grey(path: Path, ds: Dataset, frames: Sequence[int], *, name: str) -> I
         raise UnreadableFile(
             f"The pixels of {name} cannot be decoded: {error}", remedy=DAMAGED
         ) from None
+
+
+def _decoded(path: Path, ds: Dataset, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """The frames' samples as stored, colour as RGB."""
+    if _syntax(ds) == JPEGExtended12Bit and int(ds.get("BitsStored") or 8) > 8:
+        return iter_twelve_bit(path, ds, frames)
+    source = _source(path, ds)
+    if _syntax(ds) in UNENCODED and text_of(ds, "PhotometricInterpretation") == "YBR_FULL_422":
+        # pydicom forgets the subsampling after its first frame: ask for each anew.
+        return chain.from_iterable(iter_pixels(source, indices=[index]) for index in frames)
+    return iter_pixels(source, indices=frames)
 
 
 def _source(path: Path, ds: Dataset) -> Path | Dataset:
@@ -155,23 +169,16 @@ def to_grey(raw: NDArray[Any], ds: Dataset) -> GreyImage:
         colour = apply_color_lut(raw, ds)
         if colour.dtype != np.uint8:
             colour = (colour >> 8).astype(np.uint8)
-        return _luma(colour)
+        return luma(colour)
     if raw.ndim == 3:
         if raw.shape[2] < 3:
             raise UnsupportedSyntax(
                 f"{raw.shape[2]} samples a pixel are neither grey nor colour.",
                 remedy="Export the image as grey or RGB.",
             )
-        return _luma(_to_8_bits(raw[..., :3], ds))
+        return luma(_to_8_bits(raw[..., :3], ds))
     grey = _to_8_bits(raw, ds)
     return np.subtract(255, grey, dtype=np.uint8) if photometric == "MONOCHROME1" else grey
-
-
-def _luma(colour: NDArray[np.uint8]) -> GreyImage:
-    grey: GreyImage = cv2.cvtColor(np.ascontiguousarray(colour), cv2.COLOR_RGB2GRAY).astype(
-        np.uint8, copy=False
-    )
-    return grey
 
 
 def _to_8_bits(raw: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
