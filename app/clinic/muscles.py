@@ -82,7 +82,7 @@ class EndplateZone:
     """Where on a reference line a study found a muscle's motor endplates, in per cent of it.
 
     `direction_known` is false where the source does not say which end is 0: such a zone is told
-    in words and never used to choose frames.
+    in words and never used to choose frames. A zone of known direction has both percentages.
     """
 
     muscle: str

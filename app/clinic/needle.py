@@ -14,6 +14,9 @@ from imaging.arrays import BoolMask, FloatArray
 from imaging.calibration import Calibration
 from imaging.geometry import ImagePoint, TissuePoint
 
+ALIKE_MM = 1e-6
+"""Two lengths that differ by no more than this are alike: floating point decides nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeedlePath:
@@ -165,6 +168,6 @@ def _candidates(
             near=None
             if math.isinf(nearest)
             else ("possible bone" if bone < structure else "nerve or vessel"),
-            clear=nearest >= policy.needle_clearance_mm,
+            clear=nearest >= policy.needle_clearance_mm - ALIKE_MM,
             seen_in_full=0 <= entry.column <= columns,
         )

@@ -17,7 +17,7 @@ from scipy.ndimage import distance_transform_edt  # type: ignore[import-untyped]
 
 from app.clinic.inputs import ClinicalInputs
 from app.clinic.muscles import EndplateZone
-from app.clinic.needle import NeedlePath, Obstacles, best_path, centres_mm, obstacles_of
+from app.clinic.needle import ALIKE_MM, NeedlePath, Obstacles, best_path, centres_mm, obstacles_of
 from app.clinic.observation import Observation, ObservedSection
 from app.clinic.policy import Policy
 from app.clinic.tables import ClinicalTables
@@ -34,9 +34,6 @@ LLOYD_ROUNDS = 20
 
 STILL_MM = 0.02
 """A round that moves no site further than this is the last."""
-
-TIE_MM = 1e-6
-"""Two places whose distances differ by no more than this are as near as each other."""
 
 MOVES_TRIED = 60
 """How many other places are tried, nearest first, for a site that no needle reaches safely."""
@@ -99,9 +96,10 @@ class Placement:
 class _Tissue:
     """One section divided into cells, all lengths in mm from the image's top-left corner.
 
-    `cells_mm` (n, 2) are (lateral, depth) of the cells inside the muscle; `allowed` (n,) bool
-    those with every margin kept; `edge_mm` (m, 2) and `obstacles` are for exact distances.
-    `middle_mm` is the lateral middle of the muscle, about which a mirror image is mirrored.
+    `cells_mm` (n, 2) are (lateral, depth) of the cells inside the muscle, `inside_mm` (n,) how far
+    inside at least; `allowed` (n,) bool those with every margin kept; `edge_mm` (m, 2) and
+    `obstacles` are for exact distances. `middle_mm` is where the muscle's centre lies from side
+    to side.
     """
 
     section: ObservedSection
@@ -174,7 +172,7 @@ def _tissue(section: ObservedSection, calibration: Calibration, policy: Policy) 
         edge_mm=edge,
         obstacles=obstacles,
         margin_mm=margin_mm,
-        middle_mm=middle_column * column_mm,
+        middle_mm=float(cells[:, 0].mean()) if len(cells) else middle_column * column_mm,
     )
 
 
@@ -245,7 +243,10 @@ def _keeps_margins(tissue: _Tissue, at: TissuePoint, policy: Policy) -> bool:
     if not _inside(tissue.section.mask, tissue.calibration.to_image(at)):
         return False
     edge, structure, bone = _margins(tissue, at)
-    return edge >= tissue.margin_mm and min(structure, bone) >= policy.avoid_margin_mm
+    return (
+        edge >= tissue.margin_mm - ALIKE_MM
+        and min(structure, bone) >= policy.avoid_margin_mm - ALIKE_MM
+    )
 
 
 # --- spreading ------------------------------------------------------------------------------
@@ -434,12 +435,9 @@ def _in_zone(
 
 
 def _in_one_zone(percent: float, zone: EndplateZone, reach: float) -> bool:
-    if zone.from_percent is None or zone.to_percent is None:
-        return False
-    point = zone.from_percent == zone.to_percent
-    low = zone.from_percent - (reach if point else 0.0)
-    high = zone.to_percent + (reach if point else 0.0)
-    return low <= percent <= high
+    low, high = zone.from_percent or 0.0, zone.to_percent or 0.0
+    aside = reach if low == high else 0.0
+    return low - aside <= percent <= high + aside
 
 
 def _zone_words(zone: EndplateZone) -> str:
@@ -556,19 +554,22 @@ def _place_on(
             f"{tissue.margin_mm:.1f} instead of {policy.site_margin_mm:g} mm."
         )
     allowed = tissue.allowed_mm
-    for fewer in range(count, 0, -1):
+    while True:
         points = (
-            _along_belly(tissue, fewer) if view == "long_axis" else spread_evenly(allowed, fewer)
+            _along_belly(tissue, count) if view == "long_axis" else spread_evenly(allowed, count)
         )
         points = np.array([_snapped(tissue, point, policy) for point in points])
-        if fewer == 1 or _smallest_gap(points) >= policy.site_spacing_mm:
+        if count == 1 or _smallest_gap(points) >= policy.site_spacing_mm - ALIKE_MM:
             break
         log.say(
-            f"On frame {section.frame_key} the muscle is too small for {fewer} sites "
+            f"On frame {section.frame_key} the muscle is too small for {count} sites "
             f"{policy.site_spacing_mm:g} mm apart; a sweep gives room for more along the muscle."
         )
+        count -= 1
+    # From the middle outwards: an order that a mirrored image has too.
+    outwards = np.lexsort((points[:, 1], np.round(np.abs(points[:, 0] - tissue.middle_mm), 6)))
     found: list[InjectionSite] = []
-    for point in points:
+    for point in points[outwards]:
         others = [(s.point.column, s.point.row) for s in found]
         site = _with_path(tissue, point, others, policy, log)
         if site is not None:
@@ -579,12 +580,13 @@ def _place_on(
 def _snapped(tissue: _Tissue, point: FloatArray, policy: Policy) -> FloatArray:
     """The point itself if it keeps every margin, else the nearest allowed cell's centre.
 
-    Where several cells are as near, the point between them comes first, so that a symmetric
-    muscle keeps its sites on its middle line.
+    Where several cells are as near, the point between the shallowest of them comes first, so that
+    a symmetric muscle keeps its sites on its middle line.
     """
     allowed = tissue.allowed_mm
     distance = np.hypot(*(allowed - point).T)
-    between: FloatArray = allowed[distance <= distance.min() + TIE_MM].mean(axis=0)
+    tied = allowed[distance <= distance.min() + ALIKE_MM]
+    between: FloatArray = tied[tied[:, 1] <= tied[:, 1].min() + ALIKE_MM].mean(axis=0)
     for place in (point, between):
         at = TissuePoint(lateral_mm=float(place[0]), depth_mm=float(place[1]))
         if _keeps_margins(tissue, at, policy):
@@ -594,11 +596,13 @@ def _snapped(tissue: _Tissue, point: FloatArray, policy: Policy) -> FloatArray:
 
 
 def _by_distance(tissue: _Tissue, point: FloatArray) -> FloatArray:
-    """The allowed cells, nearest first; of two as near the one nearer the muscle's middle."""
+    """The allowed cells, nearest first; of two as near the one deeper inside the muscle, then
+    the one nearer its centre from side to side, then the one nearer the skin."""
     allowed = tissue.allowed_mm
     distance = np.round(np.hypot(*(allowed - point).T), 6)
+    inside = np.round(tissue.inside_mm[tissue.allowed], 6)
     to_middle = np.round(np.abs(allowed[:, 0] - tissue.middle_mm), 6)
-    ordered: FloatArray = allowed[np.lexsort((allowed[:, 1], to_middle, distance))]
+    ordered: FloatArray = allowed[np.lexsort((allowed[:, 1], to_middle, -inside, distance))]
     return ordered
 
 
@@ -619,11 +623,11 @@ def _with_path(
         tip = calibration.to_image(at)
         too_near = any(
             math.hypot(at.lateral_mm - o.lateral_mm, at.depth_mm - o.depth_mm)
-            < policy.site_spacing_mm
+            < policy.site_spacing_mm - ALIKE_MM
             for o in others
         )
         path = best_path(tip, section, calibration, tissue.obstacles, policy)
-        if path is None or (tries > 0 and too_near):
+        if path is None or too_near:
             continue
         if tries > 0:
             log.say(

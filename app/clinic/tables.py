@@ -460,14 +460,26 @@ def _group(r: _Reader) -> MuscleGroup:
 
 
 def _zone(r: _Reader) -> EndplateZone:
+    low, high = r.number("from_percent"), r.number("to_percent")
+    known = r.needed("direction_known")
+    if (known not in ("yes", "no")) or (low is None) != (high is None):
+        raise r.fail(
+            "direction_known is not yes or no, or one end of the zone is missing",
+            "Write yes or no, and both percentages or none.",
+        )
+    if known == "yes" and (low is None or high is None or not 0 <= low <= high <= 100):
+        raise r.fail(
+            "a zone of known direction without percentages from 0 to 100",
+            "Give both percentages, the smaller first, or write no for direction_known.",
+        )
     return EndplateZone(
         muscle=r.needed("muscle"),
         line=r.needed("line"),
         reference_line=r.needed("reference_line"),
         part=r.text("part"),
-        from_percent=r.number("from_percent"),
-        to_percent=r.number("to_percent"),
-        direction_known=r.needed("direction_known") == "yes",
+        from_percent=low,
+        to_percent=high,
+        direction_known=known == "yes",
         grade=r.grade(),
         sources=r.sources(),
         note=r.text("note"),

@@ -13,7 +13,7 @@ from app.clinic.cautions import safety_questions
 from app.clinic.derivation import sentences
 from app.clinic.dosing import DosePlan, DoseRefused
 from app.clinic.inputs import Patient, PriorTreatment, ShapeFactor
-from app.clinic.plan import MusclePlan, plan_muscle
+from app.clinic.plan import MusclePlan, _with_units, plan_muscle
 from app.clinic.plan_json import dose_to_json, plan_to_json
 from app.clinic.tables import ClinicalTables
 from app.clinic.volume import VolumeUnknown
@@ -185,6 +185,14 @@ def test_fewer_sites_than_wanted_share_the_dose(make: Any, tables: ClinicalTable
     assert plan.dose.site_count == len(plan.sites) == 1
     assert plan.sites[0].units == plan.dose.units.value == 50
     assert {"fewer_sites_than_label", "below_label_minimum"} <= codes(plan)
+
+
+def test_a_refused_dose_leaves_the_sites_without_units(make: Any, tables: ClinicalTables) -> None:
+    """Sites of a muscle without a dose carry neither Units nor mL."""
+    plan = plan_of(make, tables, product=None)
+    assert isinstance(plan.dose, DoseRefused)
+    assert _with_units(plan.sites, plan.dose) == plan.sites
+    assert [(site.units, site.ml) for site in plan.sites] == [(None, None)]
 
 
 def test_scaling_is_called_research(make: Any, tables: ClinicalTables) -> None:

@@ -252,6 +252,22 @@ def test_a_moved_site_keeps_its_distance(make: Any, tables: ClinicalTables) -> N
             assert a.number == b.number or scale.distance_mm(a.point, b.point) >= 5
 
 
+def test_two_lobes_have_their_site_in_one_of_them(make: Any, tables: ClinicalTables) -> None:
+    """Where the middle of a long-axis belly lies outside the muscle, the nearest lobe is taken."""
+    lobes = box((100, 200), (50, 150)) | box((100, 200), (250, 350))
+    observation = make.observation(make.section(lobes), view="long_axis")
+    (site,) = place_sites(make.inputs(), observation, 1, tables).sites
+    assert lobes[int(site.point.row), int(site.point.column)]
+
+
+def test_a_mask_of_dots_has_no_room(make: Any, tables: ClinicalTables) -> None:
+    """A mask without any solid part has no place for a site."""
+    dots = np.zeros((400, 400), dtype=np.bool_)
+    dots[::2, ::2] = True
+    placement = place_sites(make.inputs(), make.observation(make.section(dots)), 1, tables)
+    assert placement.refused is not None
+
+
 def test_nothing_outlined_nothing_placed(make: Any, tables: ClinicalTables) -> None:
     """An empty mask or no section is a refusal."""
     empty = make.section(box((0, 0), (0, 0)))

@@ -234,6 +234,16 @@ BROKEN_CSV = {
         "groups.csv",
         "both_arms,Both arms,arm,upper_limb,group,left_arm,,site,L_XEO_CD,",
     ),
+    "zone without a direction": (
+        "endplate_zones.csv",
+        "deltoid,line,a line,,10,20,maybe,site,L_XEO_CD,,",
+    ),
+    "zone without an end": ("endplate_zones.csv", "deltoid,line,a line,,10,,no,site,L_XEO_CD,,"),
+    "zone without percentages": (
+        "endplate_zones.csv",
+        "deltoid,line,a line,,,,yes,site,L_XEO_CD,,",
+    ),
+    "zone upside down": ("endplate_zones.csv", "deltoid,line,a line,,30,20,yes,site,L_XEO_CD,,"),
     "unknown effect": ("cautions.csv", "x,safety,,perhaps,Is it?,It is.,site,L_XEO_CD"),
     "unknown caution kind": ("cautions.csv", "x,other,,stop,Is it?,It is.,site,L_XEO_CD"),
     "product without a step": ("products.csv", "NEWTOX,newtoxin,A,site,L_XEO_CD,"),
