@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from imaging.dicom.read import facts_of_dicom, looks_like_dicom, read_dicom
 from imaging.errors import UnreadableFile
 from imaging.frame import Clip, FileFacts
 from imaging.limits import DecodeLimits
 from imaging.plain import facts_of_plain, read_plain
+from imaging.video import facts_of_video, looks_like_video, read_video
 
 __all__ = ["DecodeLimits", "peek", "read_clip"]
 
@@ -25,27 +27,35 @@ def read_clip(
     `name` is what the sender calls the file; messages use it. Sizes are checked before anything
     is decoded. Raises UnreadableFile, UnsupportedSyntax, NotUltrasound or TooLarge.
     """
-    if _is_dicom(path, name, limits):
+    kind = _kind_of(path, name, limits)
+    if kind == "dicom":
         return read_dicom(path, name=name, frames=frames, limits=limits)
+    if kind == "video":
+        return read_video(path, name=name, frames=frames, limits=limits)
     return read_plain(path, name=name, frames=frames, limits=limits)
 
 
 def peek(path: Path, *, name: str, limits: DecodeLimits) -> FileFacts:
     """What the header says, no pixel decoded; raises what `read_clip` would raise for it."""
-    if _is_dicom(path, name, limits):
+    kind = _kind_of(path, name, limits)
+    if kind == "dicom":
         return facts_of_dicom(path, name, limits)
+    if kind == "video":
+        return facts_of_video(path, name, limits)
     return facts_of_plain(path, name, limits)
 
 
-def _is_dicom(path: Path, name: str, limits: DecodeLimits) -> bool:
+def _kind_of(path: Path, name: str, limits: DecodeLimits) -> Literal["dicom", "video", "picture"]:
     limits.check_file(name, path.stat().st_size)
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if looks_like_dicom(head):
-        return True
+        return "dicom"
+    if looks_like_video(head):
+        return "video"
     if head.startswith(PLAIN_MAGICS):
-        return False
+        return "picture"
     raise UnreadableFile(
-        f"{name} is neither DICOM nor a picture that is known here.",
-        remedy="Send DICOM ultrasound, or PNG, JPEG, TIFF or BMP.",
+        f"{name} is neither DICOM nor a picture or video that is known here.",
+        remedy="Send DICOM ultrasound, or PNG, JPEG, TIFF, BMP, MP4 or AVI.",
     )

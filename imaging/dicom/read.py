@@ -12,12 +12,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.encaps import generate_frames
 from pydicom.filereader import read_file_meta_info, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
@@ -39,6 +41,7 @@ from imaging.dicom.twelve_bit import iter_twelve_bit
 from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax
 from imaging.frame import Clip, FileFacts, Frame, FrameSource
 from imaging.limits import MEBIBYTE, DecodeLimits
+from imaging.video import iter_video
 
 # PS3.5 A.1 to A.3: pixels as they are, so that their bytes can be counted beforehand.
 NATIVE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
@@ -131,11 +134,14 @@ def read_dicom(
 
 def iter_grey(path: Path, ds: Dataset, frames: Sequence[int], *, name: str) -> Iterator[GreyImage]:
     """The grey frames (rows, columns) uint8 asked for, decoded one at a time, in rising order."""
-    decoded = _decoded(path, ds, frames)
+    decoded = _decoded(path, ds, frames, name)
     try:
-        for _ in frames:
+        for index in frames:
             with _tolerant():
-                grey = to_grey(next(decoded), ds)
+                samples = next(decoded, None)
+                if samples is None:
+                    raise UnreadableFile(f"{name} ends before frame {index}.", remedy=DAMAGED)
+                grey = to_grey(samples, ds)
             yield grey
     except ImagingError:
         raise
@@ -145,15 +151,32 @@ def iter_grey(path: Path, ds: Dataset, frames: Sequence[int], *, name: str) -> I
         ) from None
 
 
-def _decoded(path: Path, ds: Dataset, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+def _decoded(path: Path, ds: Dataset, frames: Sequence[int], name: str) -> Iterator[NDArray[Any]]:
     """The frames' samples as stored, colour as RGB."""
     if _syntax(ds) == JPEGExtended12Bit and int(ds.get("BitsStored") or 8) > 8:
         return iter_twelve_bit(path, ds, frames)
+    if _syntax(ds) in MPEGTransferSyntaxes:
+        return _video_frames(path, frames, name)
     source = _source(path, ds)
     if _syntax(ds) in UNENCODED and text_of(ds, "PhotometricInterpretation") == "YBR_FULL_422":
         # pydicom forgets the subsampling after its first frame: ask for each anew.
         return chain.from_iterable(iter_pixels(source, indices=[index]) for index in frames)
     return iter_pixels(source, indices=frames)
+
+
+def _video_frames(path: Path, frames: Sequence[int], name: str) -> Iterator[NDArray[np.uint8]]:
+    """The frames of an encapsulated video (PS3.5 8.2.5 to 8.2.9): its stream, put into a file.
+
+    The frames are grey already; what colour they had is gone.
+    """
+    encapsulated = dcmread(path, specific_tags=["PixelData"]).PixelData
+    stream = b"".join(generate_frames(encapsulated, number_of_frames=1))
+    with NamedTemporaryFile(suffix=".video") as file:
+        file.write(stream)
+        file.flush()
+        most = max(frames, default=-1) + 1
+        for _, grey in iter_video(Path(file.name), frames, name=name, most=most):
+            yield grey
 
 
 def _source(path: Path, ds: Dataset) -> Path | Dataset:
@@ -163,6 +186,8 @@ def _source(path: Path, ds: Dataset) -> Path | Dataset:
 
 def to_grey(raw: NDArray[Any], ds: Dataset) -> GreyImage:
     """Decoded samples (rows, columns[, 3]) as grey (rows, columns) uint8, by the header."""
+    if raw.ndim == 2 and int(ds.get("SamplesPerPixel") or 1) == 3:
+        return raw.astype(np.uint8)  # an encapsulated video, grey on arrival
     photometric = (text_of(ds, "PhotometricInterpretation") or "").upper()
     if photometric == "PALETTE COLOR":
         # PS3.3 C.7.6.3.1.5: entries of 16 bits fill 16 bits.
@@ -241,10 +266,7 @@ def _check_syntax(ds: Dataset, name: str) -> None:
     """Raises UnsupportedSyntax unless a decoder for the transfer syntax (0002,0010) is at hand."""
     syntax = UID(_syntax(ds))
     if syntax in MPEGTransferSyntaxes:
-        raise UnsupportedSyntax(
-            f"{name} holds an encapsulated video.",
-            remedy="Export the clip as a multi-frame image, or send it as MP4.",
-        )
+        return
     try:
         available = get_decoder(syntax).is_available
     except (NotImplementedError, ValueError):
@@ -281,7 +303,10 @@ def _check_size(ds: Dataset, encoded_bytes: int, name: str, limits: DecodeLimits
         columns=columns,
         frames=frames,
         bytes_per_pixel=samples * max(1, allocated // 8),
-        encoded_bytes=encoded_bytes,
+        # A video may show a still picture for minutes: no ratio is held against it.
+        encoded_bytes=limits.max_decoded_bytes
+        if _syntax(ds) in MPEGTransferSyntaxes
+        else encoded_bytes,
     )
     if _syntax(ds) not in NATIVE:
         return
