@@ -14,6 +14,8 @@ CHANNELS: Final = (
     "image",
     "positive_clicks",
     "negative_clicks",
+    "positive_reach",
+    "negative_reach",
     "box",
     "prompted",
     "long_axis_asked",
@@ -34,3 +36,7 @@ IMAGE_SPREAD: Final = 0.226
 
 CLICK_RADIUS_PX: Final = 6.0
 """Radius of a click's disc on the 256-pixel square."""
+
+CLICK_REACH_PX: Final = 40.0
+"""The reach planes fall off as exp(-distance / reach) around the clicks: a disc alone is so small
+that a net trained for minutes learns to overlook it."""

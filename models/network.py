@@ -38,6 +38,9 @@ _SKIP_AFTER = (0, 2, 4, 10, 14)
 """The blocks whose outputs the decoder reads: strides 2, 4, 8, 16, 32."""
 _EARLY_BLOCKS = 3
 """The blocks before the prompts join, strides 2 and 4."""
+_DEEP_PROMPT_BEFORE = 9
+"""The block before which the prompts join once more, at stride 16."""
+_PROMPT_CHANNELS = 32
 _ENCODER_CHANNELS = (16, 24, 40, 112, 192)
 _DECODER_CHANNELS = (24, 32, 48, 80, 128)
 
@@ -114,6 +117,13 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
 
 
+def _loud(channels: int, spread: float) -> nn.Conv2d:
+    # Weights wide enough that prompts reach the size of the features that they are added to.
+    convolution = _conv(_PROMPT_CHANNELS, channels, 1)
+    nn.init.normal_(convolution.weight, std=spread)
+    return convolution
+
+
 class _InvertedResidual(nn.Module):
     def __init__(self, kernel: int, stride: int, inner: int, expansion: int, outer: int) -> None:
         super().__init__()
@@ -169,10 +179,16 @@ class MuscleNet(nn.Module):
         )
         # Clicks and the asked view join at stride 4, behind the layers that stay as ImageNet left
         # them: those need no gradients then, which nearly halves the time of a training step.
-        self.prompt_early = _conv(len(CHANNELS), _ENCODER_CHANNELS[1], 1)
-        # The clicks are said again on the way up: after five strides of an encoder that learnt
-        # photographs, a disc of a few pixels is faint.
-        self.prompt_lateral = _conv(len(CHANNELS), _DECODER_CHANNELS[2], 1)
+        # They are said again at stride 16 and on the way up, each time as loud as the features
+        # they join: joined softly once, a click was overlooked.
+        self.prompts = nn.Sequential(
+            nn.Conv2d(len(CHANNELS) - 1, _PROMPT_CHANNELS, 1), nn.ReLU(inplace=True)
+        )
+        self.prompt_early = _loud(_ENCODER_CHANNELS[1], 2.0)
+        self.prompt_deep = _loud(_ENCODER_CHANNELS[3], 0.8)
+        self.prompt_laterals = nn.ModuleList(
+            _loud(channels, 0.4) for channels in _DECODER_CHANNELS[1:4]
+        )
         self.context = nn.Linear(deepest, deepest)
         self.refines = nn.ModuleList(
             _Refine(channels, 3 if level < 2 else 5)
@@ -216,8 +232,12 @@ class MuscleNet(nn.Module):
                 features = self.blocks[index](features)
                 if index in _SKIP_AFTER:
                     skips.append(features)
-        features = features + self.prompt_early(functional.avg_pool2d(channels, 4))
+        prompts = [self.prompts(functional.avg_pool2d(channels[:, 1:], 4))]
+        prompts += [functional.avg_pool2d(prompts[0], 2), functional.avg_pool2d(prompts[0], 4)]
+        features = features + self.prompt_early(prompts[0])
         for index in range(_EARLY_BLOCKS, len(self.blocks)):
+            if index == _DEEP_PROMPT_BEFORE:
+                features = features + self.prompt_deep(prompts[2])
             features = self.blocks[index](features)
             if index in _SKIP_AFTER:
                 skips.append(features)
@@ -233,8 +253,8 @@ class MuscleNet(nn.Module):
                 self.narrows[level](features), scale_factor=2.0, mode="bilinear"
             )
             features = features + self.laterals[level](skips[level])
-            if level == 2:
-                features = features + self.prompt_lateral(functional.avg_pool2d(channels, 8))
+            if level > 0:
+                features = features + self.prompt_laterals[level - 1](prompts[level - 1])
             features = self.refines[level](functional.relu(features))
             if level == 1:
                 quarter = features

@@ -12,6 +12,7 @@ from imaging.arrays import GreyImage
 from models.channels import (
     CHANNELS,
     CLICK_RADIUS_PX,
+    CLICK_REACH_PX,
     IMAGE_MEAN,
     IMAGE_SPREAD,
     INPUT_SIZE,
@@ -40,8 +41,7 @@ def input_planes(
     prompted = box is not None
     for column, row, positive in clicks:
         prompted = True
-        name = "positive_clicks" if positive else "negative_clicks"
-        _draw_disc(planes[_PLANE[name]], column, row, CLICK_RADIUS_PX * size / INPUT_SIZE)
+        _draw_click(planes, column, row, positive)
     if box is not None:
         column0, row0, column1, row1 = (round(value) for value in box)
         planes[_PLANE["box"], max(0, row0) : max(1, row1), max(0, column0) : max(1, column1)] = 1.0
@@ -57,16 +57,19 @@ def add_click(
     planes: NDArray[np.float32], *, column: float, row: float, positive: bool
 ) -> NDArray[np.float32]:
     """The same planes, changed in place: one more click."""
-    name = "positive_clicks" if positive else "negative_clicks"
-    size = planes.shape[-1]
-    _draw_disc(planes[_PLANE[name]], column, row, CLICK_RADIUS_PX * size / INPUT_SIZE)
+    _draw_click(planes, column, row, positive)
     planes[_PLANE["prompted"]] = 1.0
     return planes
 
 
-def _draw_disc(plane: NDArray[np.float32], column: float, row: float, radius: float) -> None:
-    rows = np.arange(plane.shape[0], dtype=np.float32)[:, None]
-    columns = np.arange(plane.shape[1], dtype=np.float32)[None, :]
-    distance = np.hypot(rows - row, columns - column)
+def _draw_click(planes: NDArray[np.float32], column: float, row: float, positive: bool) -> None:
+    sign = "positive" if positive else "negative"
+    size = planes.shape[-1]
+    rows = np.arange(size, dtype=np.float32)[:, None] - np.float32(row)
+    columns = np.arange(size, dtype=np.float32)[None, :] - np.float32(column)
+    distance = np.hypot(rows, columns) * np.float32(INPUT_SIZE / size)
     # A soft rim, so that a click moved by half a pixel moves the input by half a pixel too.
-    np.maximum(plane, np.clip(radius + 0.5 - distance, 0.0, 1.0), out=plane)
+    disc = planes[_PLANE[f"{sign}_clicks"]]
+    np.maximum(disc, np.clip(CLICK_RADIUS_PX + 0.5 - distance, 0.0, 1.0), out=disc)
+    reach = planes[_PLANE[f"{sign}_reach"]]
+    np.maximum(reach, np.exp(-distance / np.float32(CLICK_REACH_PX)), out=reach)

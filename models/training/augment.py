@@ -45,13 +45,13 @@ class Draw:
 class AugmentSettings:
     """How strong the variation is; `none()` keeps only the resampling."""
 
-    scale_log2: float = 0.75
+    scale_log2: float = 0.65
     stretch_log2: float = 0.35
     rotation_degrees: float = 9.0
-    panorama: float = 0.15
-    bend: float = 0.5
-    fat: float = 0.3
-    intensity: float = 1.0
+    panorama: float = 0.1
+    bend: float = 0.4
+    fat: float = 0.25
+    intensity: float = 0.75
 
 
 Random = np.random.Generator

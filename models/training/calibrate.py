@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import Calibration, Curve
-from models.training.evaluate import Row
+from models.training.evaluate import Row, score_limit
 
 _FEWEST_GROUPS = 12
 """A bin of the interval curves holds the rows of at least so many groups."""
@@ -53,6 +53,8 @@ def calibrate(rows: Sequence[Row], *, good_lost: float = 0.02) -> Calibration:
         ambiguous_share=_rounded(
             max(0.5, _quantile([row.second_share for row in good], good, 1.0 - good_lost / 4))
         ),
+        nerve_score=score_limit([row for row in rows if row.kind == "nerve"]),
+        vessel_score=score_limit([row for row in rows if row.kind == "vessel"]),
     )
 
 

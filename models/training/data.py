@@ -7,6 +7,7 @@ cut to its sector and resampled once to a square of `CACHE_SIZE` pixels.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import random
@@ -87,6 +88,24 @@ class Fold:
             or sample.device in self.devices
             or (self.fold is not None and folds.get(sample.group) == self.fold)
         )
+
+
+def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
+    """Nothing; the parser knows what can be held out."""
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="hold this fold out")
+    parser.add_argument(
+        "--without-collection", action="append", default=[], choices=COLLECTIONS, metavar="NAME"
+    )
+    parser.add_argument("--without-device", action="append", default=[], metavar="NAME")
+
+
+def fold_of(asked: argparse.Namespace) -> Fold:
+    """What the arguments of `add_fold_arguments` hold out."""
+    return Fold(
+        fold=asked.fold,
+        collections=tuple(asked.without_collection),
+        devices=tuple(asked.without_device),
+    )
 
 
 def load_samples(folder: Path) -> list[Sample]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from models.channels import CHANNELS, INPUT_SIZE
 from models.engine import OnnxEngine
 from models.network import MuscleNet
 from models.torch_engine import TorchEngine
+from models.training.calibrate import calibrate
+from models.training.evaluate import read_rows, report
 
 INTENDED_USE: Final = (
     "Research and decision support: proposes the outline of a skeletal muscle, and nerves and "
@@ -137,3 +140,34 @@ def _compare(network: MuscleNet, path: Path) -> None:
         difference = float(np.abs(getattr(here, name) - getattr(there, name)).max())
         if difference > 1e-3:
             raise ValueError(f"ONNX and torch differ by {difference:.2g} in {name}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit code of `sonodose export`."""
+    parser = argparse.ArgumentParser(prog="sonodose export", description=__doc__)
+    parser.add_argument("--weights", required=True, type=Path, help="safetensors of a run")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the three files")
+    parser.add_argument("--stem", default=PACKAGED_STEM)
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--flip", action="store_true", help="ask the mirrored image too")
+    parser.add_argument("--rows", type=Path, help="out-of-fold rows to calibrate on")
+    parser.add_argument("--training", default="", help="a sentence on how it was trained")
+    asked = parser.parse_args(argv)
+    calibration, metrics = Calibration(), {}
+    if asked.rows is not None:
+        rows = read_rows(asked.rows)
+        calibration, metrics = calibrate(rows), report(rows).as_record()
+    card = export(
+        ExportSettings(
+            weights=asked.weights,
+            out=asked.out,
+            stem=asked.stem,
+            version=asked.version,
+            flip=asked.flip,
+            calibration=calibration,
+            training={"note": asked.training} if asked.training else {},
+            metrics=metrics,
+        )
+    )
+    print(f"{asked.stem} {card.version} written to {asked.out}")
+    return 0

@@ -6,6 +6,7 @@ for nearly the same lesson; the last part trains at the size that the product us
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import sys
@@ -25,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from imaging.arrays import GreyImage
-from models.channels import INPUT_SIZE
+from models.channels import CHANNELS, INPUT_SIZE
 from models.network import MuscleNet, NetworkOutput, load_imagenet
 from models.prompt_planes import add_click
 from models.training.augment import (
@@ -35,18 +36,26 @@ from models.training.augment import (
     draw_example,
     plain_example,
 )
-from models.training.data import Fold, Sample, Target, folds_by_group, load_samples
+from models.training.data import (
+    Fold,
+    Sample,
+    Target,
+    add_fold_arguments,
+    fold_of,
+    folds_by_group,
+    load_samples,
+)
 from models.training.negatives import make_negatives
 from models.training.scenes import make_scenes
 
 DEFAULT_MIX: Final = {
-    "long": 4,
-    "second": 1,
-    "thigh": 2,
+    "long": 3,
+    "second": 2,
+    "thigh": 1,
     "muscle": 4,
     "panorama": 1,
     "structures": 2,
-    "scene": 1,
+    "scene": 2,
     "negative": 1,
 }
 """How many images of each kind are in a batch."""
@@ -418,7 +427,7 @@ class _Run:
 
     def _click_into_errors(self, batch: _Batch, random: np.random.Generator) -> None:
         # What a person does: looks at the answer and clicks where it is wrong.
-        prompted = batch.planes[:, 4].max((1, 2)) > 0
+        prompted = batch.planes[:, CHANNELS.index("prompted")].max((1, 2)) > 0
         places = np.flatnonzero(prompted & (batch.known[:, 0] > 0.3) & (batch.not_muscle < 0.5))
         if places.size == 0:
             return
@@ -525,3 +534,31 @@ def _keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
     except (OSError, AttributeError):
         return
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit code of `sonodose train`."""
+    parser = argparse.ArgumentParser(prog="sonodose train", description=__doc__)
+    parser.add_argument("--data", required=True, type=Path, help="folder of collections")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the run; goes on there")
+    parser.add_argument("--init", type=Path, help="safetensors to go on from (fine-tuning)")
+    add_fold_arguments(parser)
+    parser.add_argument("--seconds", type=float, default=840.0)
+    parser.add_argument("--steps", type=int, help="steps instead of seconds")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args(argv)
+    result = train(
+        TrainSettings(
+            data=asked.data,
+            out=asked.out,
+            init=asked.init,
+            hold_out=fold_of(asked),
+            seconds=asked.seconds,
+            steps=asked.steps,
+            threads=asked.threads,
+            seed=asked.seed,
+        )
+    )
+    print(f"{result.weights}: {result.steps} steps in {result.seconds:.0f} s")
+    return 0
