@@ -106,9 +106,19 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _segment(arguments: argparse.Namespace) -> int:
-    from models.segment_files import segment_files
+    from api.local import frames_of
+    from models.errors import ModelError
+    from models.segment_files import PromptsRefused, segment_files
 
-    return segment_files(arguments.inputs, out=arguments.out, prompts=arguments.prompts)
+    try:
+        return segment_files(
+            arguments.inputs, arguments.out, arguments.prompts, read_frames=frames_of
+        )
+    except ModelError as missing:
+        print(f"sonodose: {missing.message}\n  {missing.remedy}", file=sys.stderr)
+    except PromptsRefused as refused:
+        print(f"sonodose: {refused}", file=sys.stderr)
+    return 1
 
 
 def _training(arguments: argparse.Namespace) -> int:

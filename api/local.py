@@ -1,4 +1,4 @@
-"""A plan from local files, without a service and without a store."""
+"""Local files without a service and without a store: their plan, their frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,7 +21,9 @@ from app.reporting import StoredAnalysis
 from app.request import AnalysisRequest
 from app.settings import Settings
 from app.worker import AnalysisTask, run_analysis
+from imaging.arrays import GreyImage
 from imaging.errors import ImagingError
+from imaging.read import peek, read_clip
 
 
 def plan_files(inputs: Sequence[Path], request_json: str, out: Path | None) -> int:
@@ -71,6 +73,13 @@ def plan_files(inputs: Sequence[Path], request_json: str, out: Path | None) -> i
         except NoObject as none:
             print(f"sonodose: no {name}: {none.message}", file=sys.stderr)
     return 0
+
+
+def frames_of(path: Path) -> Iterator[GreyImage]:
+    """The grey frames of a DICOM file, clip or picture, one at a time. Raises ImagingError."""
+    limits = decode_limits(Settings())
+    for number in range(peek(path, name=path.name, limits=limits).frame_count):
+        yield read_clip(path, name=path.name, frames=[number], limits=limits).frames[0].pixels
 
 
 def _refuse(error: ImagingError | ClinicError | AppError | problems.EdgeProblem) -> int:

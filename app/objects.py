@@ -34,6 +34,8 @@ class ObjectKind:
     media_type: str
     of_frame: bool
     make: Callable[..., bytes]
+    of_dose: bool = False
+    """True if it cannot be made where the network abstained and nothing was planned."""
 
 
 KINDS: Mapping[str, ObjectKind] = {
@@ -56,7 +58,11 @@ KINDS: Mapping[str, ObjectKind] = {
             name="seg.dcm", media_type="application/dicom", of_frame=False, make=reporting.seg
         ),
         ObjectKind(
-            name="sr.dcm", media_type="application/dicom", of_frame=False, make=reporting.sr
+            name="sr.dcm",
+            media_type="application/dicom",
+            of_frame=False,
+            make=reporting.sr,
+            of_dose=True,
         ),
         ObjectKind(
             name="plan.pdf", media_type="application/pdf", of_frame=False, make=reporting.pdf
@@ -121,6 +127,11 @@ def obtain(
     if known is not None:
         return blobs.read(known.sha256)
     stored = stored_analysis(record, blobs, uid_root=uid_root)
+    if kind.of_dose and "dose" not in stored.plan:
+        raise NoObject(
+            "Nothing was planned, so there is nothing to report.",
+            remedy="Click on the muscle, draw a box or outline it, then ask again.",
+        )
     more = {"frame": frame} if kind.of_frame and frame is not None else {}
     made = door.result(door.run(kind.make, stored, **more), within_s=OBJECT_S)
     digest = blobs.put(made)

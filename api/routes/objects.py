@@ -28,8 +28,8 @@ Number = Annotated[int, Path(ge=0, le=1_000_000)]
 DICOM: Documented = {200: {"content": {"application/dicom": {}}, "description": "The DICOM object"}}
 PNG: Documented = {200: {"content": {"image/png": {}}, "description": "The picture"}}
 SVG: Documented = {200: {"content": {"image/svg+xml": {}}, "description": "The picture"}}
-PDF = {200: {"content": {"application/pdf": {}}, "description": "The page"}}
-FHIR = {200: {"content": {"application/fhir+json": {}}, "description": "The bundle"}}
+PDF: Documented = {200: {"content": {"application/pdf": {}}, "description": "The page"}}
+FHIR: Documented = {200: {"content": {"application/fhir+json": {}}, "description": "The bundle"}}
 REFUSED = refusals("not_found", "no_object")
 
 

@@ -1,0 +1,119 @@
+"""The command line: a real service in a process of its own, and the small commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from api.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def serving(data: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """(process, address) of a service on a free port."""
+    command = [sys.executable, "-m", "api.cli", "serve", "--port", "0", "--data-dir", str(data)]
+    process = subprocess.Popen(  # noqa: S603 -- our own command
+        [*command, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().split()[-1]
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+
+
+def get(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310
+        found: bytes = answer.read()
+        return found
+
+
+def test_serve_prints_its_address_and_ends_in_order(tmp_path: Path) -> None:
+    """`serve --port 0` prints a free address that answers, and SIGTERM ends it with 0."""
+    with serving(tmp_path, "--workers", "1") as (process, address):
+        assert address.startswith("http://127.0.0.1:")
+        assert json.loads(get(f"{address}/healthz")) == {"status": "alive"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_no_worker_outlives_a_killed_service(tmp_path: Path) -> None:
+    """After kill -9 of the service its processes end by themselves."""
+    with serving(tmp_path, "--workers", "1") as (process, _):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        end = time.monotonic() + 20
+        found: list[int] = []
+        while len(found) < 2 and time.monotonic() < end:
+            threads = Path(f"/proc/{process.pid}/task").iterdir()
+            found = [int(c) for t in threads for c in (t / "children").read_text().split()]
+            time.sleep(0.1)
+        assert found, children
+        process.kill()
+        process.wait(10)
+        end = time.monotonic() + 15
+        while any(alive(pid) for pid in found):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_an_open_service_needs_access_control(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without keys a service listens on loopback alone, and says what to do."""
+    monkeypatch.setenv("SONODOSE_DATA_DIR", str(tmp_path))
+    assert main(["serve", "--host", "0.0.0.0", "--port", "0"]) == 1  # noqa: S104
+    assert "SONODOSE_AUTH=keys" in capsys.readouterr().err
+
+
+def test_new_key_prints_what_the_settings_need(capsys: pytest.CaptureFixture[str]) -> None:
+    """The printed entry is the hash of the printed key."""
+    import hashlib
+
+    assert main(["new-key", "ward-3", "--scopes", "read,submit"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    token, entry = shown[0].split()[-1], json.loads(shown[1].split(":", 1)[1])
+    assert entry[0]["sha256"] == hashlib.sha256(token.encode()).hexdigest()
+
+
+def test_check_tables_and_audit_verify(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both say what holds, and fail where something does not."""
+    monkeypatch.setenv("SONODOSE_DATA_DIR", str(tmp_path))
+    assert main(["check-tables"]) == 0
+    assert "dose rows" in capsys.readouterr().out
+    assert main(["check-tables", str(tmp_path / "none")]) == 1
+    assert main(["audit", "verify"]) == 0
+    assert "0 entries" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="reads /proc")
+def test_the_command_line_is_light() -> None:
+    """Workers start from it: importing it loads neither the web nor the network."""
+    code = "import sys, api.cli; print(*sys.modules)"
+    done = subprocess.run(  # noqa: S603 -- our own command
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert not {"fastapi", "torch", "onnxruntime", "sqlalchemy"} & set(done.stdout.split())
