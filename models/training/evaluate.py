@@ -608,6 +608,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--masks", type=Path, help="folder to keep the masks in")
     parser.add_argument("--rows", type=Path, help="CSV of rows to write, or to read without --data")
     asked = parser.parse_args(argv)
+    # The promises are judged on these rows: that module reads this one.
+    from models.training.promises import table
+
     if asked.data is None:
         rows = read_rows(asked.rows or WEIGHTS_FOLDER / f"{PACKAGED_STEM}.oof.csv")
     else:
@@ -624,5 +627,5 @@ def main(argv: Sequence[str]) -> int:
         )
         if asked.rows is not None:
             write_rows(rows, asked.rows)
-    print(report(rows).as_markdown())
+    print(table(rows).as_markdown())
     return 0

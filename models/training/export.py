@@ -21,7 +21,8 @@ from models.engine import OnnxEngine
 from models.network import MuscleNet
 from models.torch_engine import TorchEngine
 from models.training.calibrate import calibrate
-from models.training.evaluate import read_rows, report
+from models.training.evaluate import read_rows
+from models.training.promises import table
 
 INTENDED_USE: Final = (
     "Research and decision support: proposes the outline of a skeletal muscle, and nerves and "
@@ -156,7 +157,7 @@ def main(argv: Sequence[str]) -> int:
     calibration, metrics = Calibration(), {}
     if asked.rows is not None:
         rows = read_rows(asked.rows)
-        calibration, metrics = calibrate(rows), report(rows).as_record()
+        calibration, metrics = calibrate(rows), table(rows).as_record()
     card = export(
         ExportSettings(
             weights=asked.weights,

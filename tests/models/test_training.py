@@ -17,14 +17,17 @@ from models.training.data import Fold, folds_by_group, load_samples, second_bell
 from models.training.evaluate import (
     EvaluateSettings,
     Row,
+    counted_objects,
     evaluate,
     figure,
     moved_clicks,
     read_rows,
     report,
+    score_limit,
     write_rows,
 )
 from models.training.negatives import KINDS, make_negatives
+from models.training.promises import cross_fitted, table
 from models.training.scenes import make_scenes
 from models.training.train import TrainSettings, train
 
@@ -185,6 +188,26 @@ def test_intervals_out_of_calibration_cover_what_they_promise() -> None:
     assert 0.9 < np.mean(covered) <= 1.0
     assert list(made.confidence.value) == sorted(made.confidence.value)
     assert made.not_muscle_limit <= 0.5
+
+
+def test_promises_are_judged_by_other_groups_than_those_they_were_fitted_to() -> None:
+    judged = cross_fitted(made_rows())
+    assert len(judged) == 300
+    assert len({one.calibration for one in judged}) == 5
+    lines = table(made_rows()).lines
+    assert 0.9 < lines["promise, all views: area inside its 95 % interval"].value <= 1
+
+
+def test_the_score_of_objects_is_set_by_the_false_ones() -> None:
+    whole = replace(made_rows(1)[0], kind="vessel", mode="image", objects=1)
+    objects = [
+        replace(whole, mode="object", objects=0, quality=0.9, found=1),
+        replace(whole, mode="object", objects=0, quality=0.6, false=1),
+    ]
+    least = score_limit([whole, *objects])
+    assert 0.6 < least <= 0.9
+    (counted,) = counted_objects([whole, *objects], least)
+    assert (counted.found, counted.false) == (1, 0)
 
 
 def test_the_figure_of_groups_counts_every_group_once() -> None:
