@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from imaging.arrays import GreyImage, luma
-from imaging.errors import UnreadableFile
+from imaging.errors import TooLarge, UnreadableFile
 from imaging.frame import Clip, FileFacts, Frame, FrameSource
 from imaging.limits import DecodeLimits
 
@@ -67,30 +67,32 @@ def read_plain(
     )
 
 
-def _open(path: Path, name: str, limits: DecodeLimits) -> Image.Image:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            image = Image.open(path, formats=FORMATS)
+@contextmanager
+def _open(path: Path, name: str, limits: DecodeLimits) -> Iterator[Image.Image]:
+    """The picture with its size checked, nothing decoded yet."""
+    with path.open("rb") as file:
+        try:
+            image = Image.open(file, formats=FORMATS)
             frames = _frames(image)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise UnreadableFile(
-            f"{name} is no picture that can be read: {error}",
-            remedy="Send DICOM, PNG, JPEG, TIFF or BMP.",
-        ) from None
-    except Image.DecompressionBombError:
-        raise UnreadableFile(
-            f"{name} claims more pixels than any ultrasound picture has.",
-            remedy="Send the picture in its original size.",
-        ) from None
-    limits.check_size(
-        name,
-        rows=image.height,
-        columns=image.width,
-        frames=frames,
-        bytes_per_pixel=len(image.getbands()),
-        encoded_bytes=path.stat().st_size,
-    )
-    return image
+        except Image.DecompressionBombError:
+            raise TooLarge(
+                f"{name} claims more pixels than any ultrasound picture has.",
+                remedy="Send the picture in its original size.",
+            ) from None
+        except Exception as error:
+            raise UnreadableFile(
+                f"{name} is no picture that can be read: {error}",
+                remedy="Send DICOM, PNG, JPEG, TIFF or BMP.",
+            ) from None
+        limits.check_size(
+            name,
+            rows=image.height,
+            columns=image.width,
+            frames=frames,
+            bytes_per_pixel=len(image.getbands()),
+            encoded_bytes=path.stat().st_size,
+        )
+        yield image
 
 
 def _frames(image: Image.Image) -> int:
@@ -101,7 +103,7 @@ def _page(image: Image.Image, index: int, name: str) -> GreyImage:
     try:
         image.seek(index)
         image.load()
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:
         raise UnreadableFile(
             f"{name} is cut off or damaged: {error}", remedy="Export the picture again."
         ) from None

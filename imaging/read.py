@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from imaging.dicom.read import facts_of_dicom, looks_like_dicom, read_dicom
-from imaging.errors import UnreadableFile
+from imaging.errors import ImagingError, UnreadableFile
 from imaging.frame import Clip, FileFacts
 from imaging.limits import DecodeLimits
 from imaging.plain import facts_of_plain, read_plain
@@ -27,22 +29,43 @@ def read_clip(
     `name` is what the sender calls the file; messages use it. Sizes are checked before anything
     is decoded. Raises UnreadableFile, UnsupportedSyntax, NotUltrasound or TooLarge.
     """
-    kind = _kind_of(path, name, limits)
-    if kind == "dicom":
-        return read_dicom(path, name=name, frames=frames, limits=limits)
-    if kind == "video":
-        return read_video(path, name=name, frames=frames, limits=limits)
-    return read_plain(path, name=name, frames=frames, limits=limits)
+    with _refusing(name):
+        kind = _kind_of(path, name, limits)
+        if kind == "dicom":
+            return read_dicom(path, name=name, frames=frames, limits=limits)
+        if kind == "video":
+            return read_video(path, name=name, frames=frames, limits=limits)
+        return read_plain(path, name=name, frames=frames, limits=limits)
 
 
 def peek(path: Path, *, name: str, limits: DecodeLimits) -> FileFacts:
     """What the header says, no pixel decoded; raises what `read_clip` would raise for it."""
-    kind = _kind_of(path, name, limits)
-    if kind == "dicom":
-        return facts_of_dicom(path, name, limits)
-    if kind == "video":
-        return facts_of_video(path, name, limits)
-    return facts_of_plain(path, name, limits)
+    with _refusing(name):
+        kind = _kind_of(path, name, limits)
+        if kind == "dicom":
+            return facts_of_dicom(path, name, limits)
+        if kind == "video":
+            return facts_of_video(path, name, limits)
+        return facts_of_plain(path, name, limits)
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turns whatever a reader of foreign bytes trips over into UnreadableFile.
+
+    The readers check by name what matters; the libraries below them raise what they like, and
+    warn about headers that are odd but usable.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except ImagingError:
+        raise
+    except Exception as error:
+        raise UnreadableFile(
+            f"{name} cannot be read: {error or type(error).__name__}",
+            remedy="Export the image again from the scanner or PACS; this copy is damaged.",
+        ) from error
 
 
 def _kind_of(path: Path, name: str, limits: DecodeLimits) -> Literal["dicom", "video", "picture"]:

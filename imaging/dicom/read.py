@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO
@@ -134,15 +134,15 @@ def read_dicom(
 
 def iter_grey(path: Path, ds: Dataset, frames: Sequence[int], *, name: str) -> Iterator[GreyImage]:
     """The grey frames (rows, columns) uint8 asked for, decoded one at a time, in rising order."""
-    decoded = _decoded(path, ds, frames, name)
     try:
-        for index in frames:
-            with _tolerant():
-                samples = next(decoded, None)
-                if samples is None:
-                    raise UnreadableFile(f"{name} ends before frame {index}.", remedy=DAMAGED)
-                grey = to_grey(samples, ds)
-            yield grey
+        with closing(_decoded(path, ds, frames, name)) as decoded:
+            for index in frames:
+                with _tolerant():
+                    samples = next(decoded, None)
+                    if samples is None:
+                        raise UnreadableFile(f"{name} ends before frame {index}.", remedy=DAMAGED)
+                    grey = to_grey(samples, ds)
+                yield grey
     except ImagingError:
         raise
     except Exception as error:
@@ -151,17 +151,26 @@ def iter_grey(path: Path, ds: Dataset, frames: Sequence[int], *, name: str) -> I
         ) from None
 
 
-def _decoded(path: Path, ds: Dataset, frames: Sequence[int], name: str) -> Iterator[NDArray[Any]]:
-    """The frames' samples as stored, colour as RGB."""
-    if _syntax(ds) == JPEGExtended12Bit and int(ds.get("BitsStored") or 8) > 8:
-        return iter_twelve_bit(path, ds, frames)
-    if _syntax(ds) in MPEGTransferSyntaxes:
-        return _video_frames(path, frames, name)
-    source = _source(path, ds)
-    if _syntax(ds) in UNENCODED and text_of(ds, "PhotometricInterpretation") == "YBR_FULL_422":
-        # pydicom forgets the subsampling after its first frame: ask for each anew.
-        return chain.from_iterable(iter_pixels(source, indices=[index]) for index in frames)
-    return iter_pixels(source, indices=frames)
+def _decoded(
+    path: Path, ds: Dataset, frames: Sequence[int], name: str
+) -> Generator[NDArray[Any], None, None]:
+    """The frames' samples as stored, colour as RGB, read from the file frame by frame."""
+    syntax = _syntax(ds)
+    if syntax == JPEGExtended12Bit and int(ds.get("BitsStored") or 8) > 8:
+        yield from iter_twelve_bit(path, ds, frames)
+        return
+    if syntax in MPEGTransferSyntaxes:
+        yield from _video_frames(path, frames, name)
+        return
+    with path.open("rb") as file:
+        # A deflated data set has no pixels to seek to: it is inflated as a whole.
+        source = dcmread(file) if syntax == DeflatedExplicitVRLittleEndian else file
+        if syntax in UNENCODED and text_of(ds, "PhotometricInterpretation") == "YBR_FULL_422":
+            # pydicom forgets the subsampling after its first frame: ask for each anew.
+            for index in frames:
+                yield from iter_pixels(source, indices=[index])
+        else:
+            yield from iter_pixels(source, indices=frames)
 
 
 def _video_frames(path: Path, frames: Sequence[int], name: str) -> Iterator[NDArray[np.uint8]]:
@@ -179,22 +188,17 @@ def _video_frames(path: Path, frames: Sequence[int], name: str) -> Iterator[NDAr
             yield grey
 
 
-def _source(path: Path, ds: Dataset) -> Path | Dataset:
-    """The file itself, so that pixels are read a frame at a time; a deflated one as a whole."""
-    return dcmread(path) if _syntax(ds) == DeflatedExplicitVRLittleEndian else path
-
-
 def to_grey(raw: NDArray[Any], ds: Dataset) -> GreyImage:
     """Decoded samples (rows, columns[, 3]) as grey (rows, columns) uint8, by the header."""
     if raw.ndim == 2 and int(ds.get("SamplesPerPixel") or 1) == 3:
         return raw.astype(np.uint8)  # an encapsulated video, grey on arrival
     photometric = (text_of(ds, "PhotometricInterpretation") or "").upper()
     if photometric == "PALETTE COLOR":
-        # PS3.3 C.7.6.3.1.5: entries of 16 bits fill 16 bits.
+        # PS3.3 C.7.6.3.1.5: entries of 16 bits fill 16 bits; some writers leave the upper byte 0.
         colour = apply_color_lut(raw, ds)
-        if colour.dtype != np.uint8:
-            colour = (colour >> 8).astype(np.uint8)
-        return luma(colour)
+        if colour.dtype != np.uint8 and int(colour.max()) > 255:
+            colour = colour >> 8
+        return luma(colour.astype(np.uint8))
     if raw.ndim == 3:
         if raw.shape[2] < 3:
             raise UnsupportedSyntax(
