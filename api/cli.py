@@ -76,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     verify = audits.add_parser("verify", help="check that no entry was changed or removed")
     verify.set_defaults(command=_audit_verify)
 
+    saved = commands.add_parser("backup", help="copy database and files, also of a running service")
+    saved.add_argument("folder", type=Path)
+    saved.set_defaults(command=_backup)
+
+    restored = commands.add_parser("restore", help="put a backup into an empty data folder")
+    restored.add_argument("folder", type=Path)
+    restored.set_defaults(command=_restore)
+
     key = commands.add_parser("new-key", help="make an API key; only its hash is for the settings")
     key.add_argument("name")
     key.add_argument("--scopes", default="read,submit", help="of read,submit,edit,confirm,admin")
@@ -170,6 +178,25 @@ def _audit_verify(_: argparse.Namespace) -> int:
         return 0
     print(f"The audit does not hold at entry {fault.seq}: {fault.reason}.", file=sys.stderr)
     return 1
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from app.settings import Settings
+    from app.upkeep import backup
+
+    count = backup(Settings(), arguments.folder)
+    print(f"Backed up the database and {count} files into {arguments.folder}.")
+    return 0
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    from app.settings import Settings
+    from app.upkeep import restore
+
+    settings = Settings()
+    count = restore(settings, arguments.folder)
+    print(f"Restored the database and {count} files into {settings.data_dir}.")
+    return 0
 
 
 def _new_key(arguments: argparse.Namespace) -> int:

@@ -181,6 +181,12 @@ class Administration(_Body):
     note: Short | None = None
 
 
+class Deletion(_Body):
+    """Why an analysis is deleted; kept in the audit, so it names no patient."""
+
+    reason: Short = Field(examples=["sent twice"])
+
+
 class MeasuredVolume(_Body):
     """A volume that was measured before, with its interval where one is known."""
 

@@ -126,11 +126,15 @@ class Blobs:
                 if DIGEST.fullmatch(file.name):
                     yield file.name
 
-    def clear_staging(self) -> None:
-        """Forgets what was still arriving when the service last ended."""
+    def clear_staging(self, before: float) -> int:
+        """How many uploads, last written to before that time, were forgotten: they never ended."""
+        count = 0
         for leftover in self.staging.iterdir():
             with contextlib.suppress(OSError):
-                leftover.unlink()
+                if leftover.stat().st_mtime < before:
+                    leftover.unlink()
+                    count += 1
+        return count
 
     def _place(self, digest: str) -> Path:
         # The one place where a name becomes a path: only a digest can.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.audit import ViewLog
 from app.blobs import Blobs
@@ -20,9 +20,11 @@ from app.jobs import JobRunner, Run, decode_limits
 from app.processes import WorkerPlace
 from app.settings import Settings
 from app.store import Store
+from app.upkeep import tidy
 from app.worker import run_analysis, warm_up
 from imaging.limits import DecodeLimits
 
+TIDY_S = 3600.0
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +41,7 @@ class Services:
     views: ViewLog
     door: WorkerPlace
     runner: JobRunner
+    closing: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         """Brings the tables up to date and starts to work."""
@@ -46,6 +49,7 @@ class Services:
         self.views.start()
         self.runner.start()
         threading.Thread(target=self._open_door, name="door", daemon=True).start()
+        threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
 
     @property
     def ready(self) -> bool:
@@ -58,8 +62,17 @@ class Services:
         except WorkerDied:
             log.exception("the process that looks at files cannot start")
 
+    def _tidy(self) -> None:
+        """Every hour: what is past its retention, files nothing refers to, broken uploads."""
+        while not self.closing.wait(TIDY_S):
+            try:
+                tidy(self.store, self.blobs, self.settings)
+            except Exception:
+                log.exception("the store could not be tidied; the next hour tries again")
+
     def close(self) -> None:
         """Lets running jobs end, writes what waits, gives everything back."""
+        self.closing.set()
         self.runner.close()
         self.door.close()
         self.views.close()

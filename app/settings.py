@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     max_decoded_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=4 << 30, description="Most bytes that one file may take when decoded."
     )
+    retention_days: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="An analysis untouched for so many days and never carried out is deleted; "
+        "unset: kept until somebody deletes it.",
+    )
     on_conflict: Literal["keep_first", "refuse"] = Field(
         default="keep_first",
         description="Other bytes under a known SOP Instance UID: keep_first stores them beside "

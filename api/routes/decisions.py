@@ -9,13 +9,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from api import schemas
-from api.deps import Confirmer, Parts
+from api.deps import Admin, Confirmer, Parts
 from api.documents import analysis_document
 from api.problems import EdgeProblem
 from api.responses import refusals
 from api.routes.analyses import AnalysisId
 from app import records, review
 from app.services import Services
+from app.upkeep import delete_analysis
 
 router = APIRouter(prefix="/api/v1/analyses/{analysis_id}", tags=["decisions"])
 
@@ -69,6 +70,18 @@ async def post_administration(
         review.administer, parts.store, analysis_id, given=given, principal=principal.name
     )
     return await run_in_threadpool(_shown, parts, analysis_id, status=201)
+
+
+@router.post("/deletion", status_code=204, responses=refusals("not_found", "state_conflict"))
+async def post_deletion(
+    analysis_id: AnalysisId, body: schemas.Deletion, parts: Parts, principal: Admin
+) -> Response:
+    """The analysis deleted with all its revisions; the audit keeps who did it and why."""
+    await run_in_threadpool(
+        delete_analysis, parts.store, analysis_id, principal=principal.name, reason=body.reason
+    )
+    parts.hub.publish(analysis_id)
+    return Response(status_code=204)
 
 
 def _shown(parts: Services, analysis_id: str, *, status: int = 200) -> Response:

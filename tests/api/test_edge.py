@@ -21,6 +21,7 @@ NEEDS = {
     ("patch", "/api/v1/analyses/{analysis_id}"): "edit",
     ("post", "/api/v1/analyses/{analysis_id}/confirmation"): "confirm",
     ("post", "/api/v1/analyses/{analysis_id}/administration"): "confirm",
+    ("post", "/api/v1/analyses/{analysis_id}/deletion"): "admin",
 }
 
 

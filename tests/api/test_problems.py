@@ -39,6 +39,7 @@ def test_unknown_analyses_are_problems_everywhere(client: TestClient) -> None:
     """Every route of an analysis answers 404, or what it misses, for one that is not there."""
     bodies: dict[str, Any] = {
         "confirmation": {"revision": 1, "clinician": {"name": "Dr. A"}},
+        "deletion": {"reason": "sent twice"},
         "administration": {
             "product": "XEOMIN",
             "given_on": "2026-01-01",

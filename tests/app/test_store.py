@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
         incoming.write(b"half")
     assert list(blobs.digests()) == []
     (blobs.staging / "leftover").write_bytes(b"half")
-    blobs.clear_staging()
+    assert blobs.clear_staging(time.time() - 60) == 0
+    assert blobs.clear_staging(time.time() + 60) == 1
     assert list(blobs.staging.iterdir()) == []
 
 
