@@ -140,9 +140,10 @@ class Cap:
 
     def limit(self, weight_kg: float | None) -> float:
         """The cap in Units, mL or weeks: as it stands, or per kg times the weight in kg."""
-        if self.value is None or (self.unit == "units_per_kg" and weight_kg is None):
+        per = weight_kg if self.unit == "units_per_kg" else 1.0
+        if self.value is None or per is None:
             raise ValueError(f"{self.product} {self.kind} {self.where}: no value to hold to")
-        return self.value * (weight_kg or 0.0) if self.unit == "units_per_kg" else self.value
+        return self.value * per
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,10 @@ from imaging.arrays import BoolMask
 from imaging.calibration import Calibration, CalibrationProvenance
 
 SLOW = os.environ.get("SONODOSE_SLOW") == "1"
+CASES = int(os.environ.get("SONODOSE_CASES", "10000" if SLOW else "300"))
 settings.register_profile(
     "clinic",
-    max_examples=10_000 if SLOW else 300,
+    max_examples=CASES,
     deadline=None,
     derandomize=not SLOW,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

@@ -51,6 +51,16 @@ def test_tables_hold_no_ratio_of_products() -> None:
         assert "ratio" not in head
 
 
+def test_units_of_one_product_compare() -> None:
+    """Units of one product are larger, smaller or the same as numbers are."""
+    less, more = ToxinUnits("BOTOX", 5.0), ToxinUnits("BOTOX", 6.0)
+    for one, other in ((less, more), (more, less), (less, less)):
+        assert (one < other) == (one.value < other.value)
+        assert (one <= other) == (one.value <= other.value)
+        assert (one > other) == (one.value > other.value)
+        assert (one >= other) == (one.value >= other.value)
+
+
 def test_units_with_something_else_are_a_type_error() -> None:
     """A plain number is no Units either."""
     with pytest.raises(TypeError, match="add BOTOX Units and float"):
