@@ -164,25 +164,27 @@ def _ellipse(
 
 
 def speckled(body: BoolMask, rng: np.random.Generator) -> GreyImage:
-    """A B-mode-like frame (rows, columns) uint8: a darker muscle in brighter tissue.
+    """A B-mode-like frame (rows, columns) uint8: a dark, streaked muscle in brighter tissue.
 
     Fully developed speckle: the magnitude of a blurred complex Gaussian field, scaled by the
-    tissue's echogenicity and log-compressed, with a bright fascia and loss with depth.
+    tissue's echogenicity and log-compressed, with a bright fascia, layers of fat above, and loss
+    with depth. The body's border is sharp: the mask is the truth to the pixel.
     """
     rows, columns = body.shape
-    depth = np.linspace(0.0, 1.0, rows)[:, None]
-    echo = np.where(body, 0.22, 0.55) * np.ones((rows, columns))
-    echo *= 1.0 + 0.15 * np.sin(depth * 60.0) * ~body
-    fascia = cv2.morphologyEx(
-        body.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), dtype=np.uint8)
-    ).astype(bool)
-    echo[fascia] = 1.6
-    echo[: max(2, rows // 60)] = 1.4
+    down, across = np.mgrid[0:rows, 0:columns]
+    # Layers of fat lie along the skin, wavy; strands of perimysium run through the muscle.
+    wave = 0.012 * rows * np.sin(across / columns * 5.0)
+    layers = 0.5 + 0.5 * np.cos((down + wave) / rows * 70.0)
+    strands = np.maximum(0.0, np.cos((down + 0.18 * across) / rows * 95.0)) ** 12
+    echo = np.where(body, 0.10 + 0.22 * strands, 0.26 + 0.34 * layers**4)
+    fascia = cv2.dilate(body.astype(np.uint8), np.ones((5, 5), dtype=np.uint8)).astype(bool)
+    echo[fascia & ~body] = 1.3
+    echo[: max(2, rows // 80)] = 1.6
     field = rng.normal(size=(2, rows, columns))
-    blurred = [cv2.GaussianBlur(part, (0, 0), sigmaX=1.6, sigmaY=0.8) for part in field]
+    blurred = [cv2.GaussianBlur(part, (0, 0), sigmaX=1.7, sigmaY=0.8) for part in field]
     magnitude = np.hypot(blurred[0], blurred[1])
     magnitude /= float(np.sqrt(np.mean(magnitude**2)))
-    signal = magnitude * echo * np.exp(-0.7 * depth)
+    signal = magnitude * echo * np.exp(-1.1 * down / rows)
     decibels = 20.0 * np.log10(np.maximum(signal, 1e-4))
-    grey: GreyImage = np.rint(np.clip((decibels + 42.0) / 48.0, 0.0, 1.0) * 255.0).astype(np.uint8)
+    grey: GreyImage = np.rint(np.clip((decibels + 38.0) / 52.0, 0.0, 1.0) * 255.0).astype(np.uint8)
     return grey
