@@ -112,3 +112,8 @@ def noise() -> Callable[..., list[GreyImage]]:
         return [rng.integers(0, 256, (rows, columns), dtype=np.uint8) for _ in range(frames)]
 
     return make
+
+
+def fill(phantom: SweepPhantom, section: int) -> BoolMask:
+    """The mask of a phantom's section."""
+    return fill_outline(phantom.outlines[section], *phantom.frames[section].shape)
