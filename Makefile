@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-INSTALL := $(PIP) install --quiet -c constraints.txt
+INSTALL := $(PIP) install -qq -c constraints.txt
 
 .PHONY: demo serve test test-slow lint bench train mutation clean help
 
