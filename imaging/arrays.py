@@ -27,3 +27,13 @@ def luma(colour: ColourImage) -> GreyImage:
     same grey from every kind of file.
     """
     return np.array(Image.fromarray(np.ascontiguousarray(colour)).convert("L"))
+
+
+STRONG_COLOUR = 120
+"""Channels further apart than this: red and blue of Doppler, not the tint of a grey map."""
+
+
+def colour_share(colour: ColourImage) -> float:
+    """The share, 0 to 1, of (rows, columns, 3) uint8 pixels that are strongly coloured."""
+    spread = colour.max(axis=2).astype(np.int16) - colour.min(axis=2)
+    return float(np.mean(spread > STRONG_COLOUR))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from imaging.arrays import GreyImage
+from imaging.arrays import ColourImage, GreyImage, colour_share, luma
 from imaging.calibration import Calibration
 from imaging.geometry import PixelBox
 
@@ -21,11 +21,35 @@ class FrameSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
-    """One grey frame: `pixels` (rows, columns) uint8, seconds from the clip's start if known."""
+    """One grey frame: `pixels` (rows, columns) uint8, seconds from the clip's start if known.
+
+    `colour_share` is the share, 0 to 1, of its B-mode part that was strongly coloured before it
+    became grey: colour Doppler over the tissue, whose brightness is no echo.
+    """
 
     pixels: GreyImage
     source: FrameSource
     time_s: float | None = None
+    colour_share: float = 0.0
+
+
+def grey_frame(
+    picture: GreyImage | ColourImage,
+    *,
+    source: FrameSource,
+    time_s: float | None = None,
+    region: PixelBox | None = None,
+) -> Frame:
+    """The frame of a picture, grey (rows, columns) or RGB (rows, columns, 3) uint8.
+
+    Colour becomes grey by its luma, and its share within `region` (None: everywhere) is kept.
+    """
+    if picture.ndim == 2:
+        return Frame(pixels=picture, source=source, time_s=time_s)
+    part = picture if region is None else picture[region.slices]
+    return Frame(
+        pixels=luma(picture), source=source, time_s=time_s, colour_share=colour_share(part)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

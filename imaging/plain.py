@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imaging.arrays import GreyImage, luma
+from imaging.arrays import ColourImage, GreyImage
 from imaging.errors import TooLarge, UnreadableFile
-from imaging.frame import Clip, FileFacts, Frame, FrameSource
+from imaging.frame import Clip, FileFacts, FrameSource, grey_frame
 from imaging.limits import DecodeLimits
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
@@ -49,7 +49,7 @@ def read_plain(
                 remedy="Frames are counted from 0; choose one that the file has.",
             )
         pages = tuple(
-            Frame(pixels=_page(image, index, name), source=FrameSource(file=name, frame=index))
+            grey_frame(_page(image, index, name), source=FrameSource(file=name, frame=index))
             for index in wanted
         )
         rows, columns = image.height, image.width
@@ -99,7 +99,7 @@ def _frames(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
 
 
-def _page(image: Image.Image, index: int, name: str) -> GreyImage:
+def _page(image: Image.Image, index: int, name: str) -> GreyImage | ColourImage:
     try:
         image.seek(index)
         image.load()
@@ -107,15 +107,17 @@ def _page(image: Image.Image, index: int, name: str) -> GreyImage:
         raise UnreadableFile(
             f"{name} is cut off or damaged: {error}", remedy="Export the picture again."
         ) from None
-    return _grey(image)
+    return _shown(image)
 
 
-def _grey(image: Image.Image) -> GreyImage:
-    """8-bit grey by luma; deeper grey over the range of its type; what is transparent is black."""
+def _shown(image: Image.Image) -> GreyImage | ColourImage:
+    """8-bit grey or RGB; deeper grey over the range of its type; what is transparent is black."""
+    if image.mode == "L" and "transparency" not in image.info:
+        return np.array(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         deep = np.asarray(image).astype(np.int64)
         return (np.clip(deep, 0, 65_535) // 257).astype(np.uint8)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         ground = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(ground, image.convert("RGBA"))
-    return luma(np.asarray(image.convert("RGB")))
+    return np.asarray(image.convert("RGB"))

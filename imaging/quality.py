@@ -17,6 +17,9 @@ DARK_LEVEL = 12
 DARK_SHARE = 0.97
 """More than this share of the lower three quarters at black: no sound came back from below."""
 
+COLOUR_SHARE = 0.01
+"""More than this share strongly coloured: a colour box, not the colour of a marker or a cursor."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameQuality:
@@ -26,11 +29,12 @@ class FrameQuality:
     reason: str | None = None
 
 
-def grade(pixels: GreyImage) -> FrameQuality:
+def grade(pixels: GreyImage, *, colour_share: float = 0.0) -> FrameQuality:
     """The quality of a frame or of its B-mode part, (rows, columns) uint8.
 
-    Refuses blank frames (one grey), saturated ones and frames without skin contact, where only
-    the near field is lit. Anything else passes: it is the network that judges what it shows.
+    Refuses blank frames (one grey), saturated ones, frames without skin contact, where only the
+    near field is lit, and frames with colour Doppler over the tissue (`colour_share` as decoding
+    found it). Anything else passes: it is the network that judges what it shows.
     """
     if pixels.size == 0:
         return FrameQuality(usable=False, reason="the picture is empty")
@@ -40,6 +44,10 @@ def grade(pixels: GreyImage) -> FrameQuality:
     if float(np.mean(pixels >= SATURATED_LEVEL)) > SATURATED_SHARE:
         return FrameQuality(
             usable=False, reason="the frame is saturated: turn the gain down and scan again"
+        )
+    if colour_share > COLOUR_SHARE:
+        return FrameQuality(
+            usable=False, reason="colour Doppler lies over the tissue: send a plain B-mode frame"
         )
     below = pixels[pixels.shape[0] // 4 :]
     if float(np.mean(below <= DARK_LEVEL)) > DARK_SHARE:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
-from imaging.arrays import GreyImage, luma
+from imaging.arrays import ColourImage
 from imaging.errors import UnreadableFile
-from imaging.frame import Clip, FileFacts, Frame, FrameSource
+from imaging.frame import Clip, FileFacts, FrameSource, grey_frame
 from imaging.limits import DecodeLimits
 
 NO_SCALE = "A video carries no scale."
@@ -51,12 +52,12 @@ def read_video(
         stream = _stream(capture, path, name, limits)
     wanted = None if frames is None else sorted(set(frames))
     found = tuple(
-        Frame(
-            pixels=pixels,
+        grey_frame(
+            colour,
             source=FrameSource(file=name, frame=index),
             time_s=index / stream.per_second if stream.per_second > 0 else None,
         )
-        for index, pixels in iter_video(path, wanted, name=name, most=limits.max_frames)
+        for index, colour in iter_video(path, wanted, name=name, most=limits.max_frames)
     )
     if wanted is not None and len(found) != len(wanted):
         raise UnreadableFile(
@@ -81,8 +82,8 @@ def read_video(
 
 def iter_video(
     path: Path, frames: Sequence[int] | None, *, name: str, most: int
-) -> Iterator[tuple[int, GreyImage]]:
-    """(0-based frame, grey (rows, columns) uint8) of the frames asked for, at most `most` read.
+) -> Iterator[tuple[int, ColourImage]]:
+    """(0-based frame, RGB (rows, columns, 3) uint8) of the frames asked for, at most `most` read.
 
     Frames are decoded from the start, never sought: seeking is exact in no container.
     """
@@ -96,7 +97,7 @@ def iter_video(
                 done, picture = capture.retrieve()
                 if not done or picture is None:
                     return
-                yield index, luma(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype("uint8"))
+                yield index, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,12 +34,12 @@ from pydicom.uid import (
     MPEGTransferSyntaxes,
 )
 
-from imaging.arrays import GreyImage, luma
+from imaging.arrays import ColourImage, GreyImage
 from imaging.dicom.header import check_ultrasound, identity_of, number_of_frames, text_of
 from imaging.dicom.regions import read_scale
 from imaging.dicom.twelve_bit import iter_twelve_bit
 from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax
-from imaging.frame import Clip, FileFacts, Frame, FrameSource
+from imaging.frame import Clip, FileFacts, FrameSource, grey_frame
 from imaging.limits import MEBIBYTE, DecodeLimits
 from imaging.video import iter_video
 
@@ -110,16 +110,17 @@ def read_dicom(
     scale = read_scale(ds, wanted)
     uid = text_of(ds, "SOPInstanceUID")
     times = _times_s(ds, count)
-    grey = iter_grey(path, ds, wanted, name=name)
+    shown = iter_shown(path, ds, wanted, name=name)
     return Clip(
         file=name,
         frames=tuple(
-            Frame(
-                pixels=pixels,
+            grey_frame(
+                picture,
                 source=FrameSource(file=name, frame=index, sop_instance_uid=uid),
                 time_s=times[index],
+                region=scale.region,
             )
-            for index, pixels in zip(wanted, grey, strict=True)
+            for index, picture in zip(wanted, shown, strict=True)
         ),
         frame_count=count,
         rows=int(ds.Rows),
@@ -132,8 +133,10 @@ def read_dicom(
     )
 
 
-def iter_grey(path: Path, ds: Dataset, frames: Sequence[int], *, name: str) -> Iterator[GreyImage]:
-    """The grey frames (rows, columns) uint8 asked for, decoded one at a time, in rising order."""
+def iter_shown(
+    path: Path, ds: Dataset, frames: Sequence[int], *, name: str
+) -> Iterator[GreyImage | ColourImage]:
+    """The frames asked for as shown, grey or RGB of 8 bits, one at a time, in rising order."""
     try:
         with closing(_decoded(path, ds, frames, name)) as decoded:
             for index in frames:
@@ -141,8 +144,8 @@ def iter_grey(path: Path, ds: Dataset, frames: Sequence[int], *, name: str) -> I
                     samples = next(decoded, None)
                     if samples is None:
                         raise UnreadableFile(f"{name} ends before frame {index}.", remedy=DAMAGED)
-                    grey = to_grey(samples, ds)
-                yield grey
+                    shown = as_shown(samples, ds)
+                yield shown
     except ImagingError:
         raise
     except Exception as error:
@@ -174,38 +177,33 @@ def _decoded(
 
 
 def _video_frames(path: Path, frames: Sequence[int], name: str) -> Iterator[NDArray[np.uint8]]:
-    """The frames of an encapsulated video (PS3.5 8.2.5 to 8.2.9): its stream, put into a file.
-
-    The frames are grey already; what colour they had is gone.
-    """
+    """The RGB frames of an encapsulated video (PS3.5 8.2.5 to 8.2.9)."""
     encapsulated = dcmread(path, specific_tags=["PixelData"]).PixelData
     stream = b"".join(generate_frames(encapsulated, number_of_frames=1))
     with NamedTemporaryFile(suffix=".video") as file:
         file.write(stream)
         file.flush()
         most = max(frames, default=-1) + 1
-        for _, grey in iter_video(Path(file.name), frames, name=name, most=most):
-            yield grey
+        for _, colour in iter_video(Path(file.name), frames, name=name, most=most):
+            yield colour
 
 
-def to_grey(raw: NDArray[Any], ds: Dataset) -> GreyImage:
-    """Decoded samples (rows, columns[, 3]) as grey (rows, columns) uint8, by the header."""
-    if raw.ndim == 2 and int(ds.get("SamplesPerPixel") or 1) == 3:
-        return raw.astype(np.uint8)  # an encapsulated video, grey on arrival
+def as_shown(raw: NDArray[Any], ds: Dataset) -> GreyImage | ColourImage:
+    """Decoded samples (rows, columns[, 3]) as 8-bit grey or RGB, by the header."""
     photometric = (text_of(ds, "PhotometricInterpretation") or "").upper()
     if photometric == "PALETTE COLOR":
         # PS3.3 C.7.6.3.1.5: entries of 16 bits fill 16 bits; some writers leave the upper byte 0.
         colour = apply_color_lut(raw, ds)
         if colour.dtype != np.uint8 and int(colour.max()) > 255:
             colour = colour >> 8
-        return luma(colour.astype(np.uint8))
+        return colour.astype(np.uint8)
     if raw.ndim == 3:
         if raw.shape[2] < 3:
             raise UnsupportedSyntax(
                 f"{raw.shape[2]} samples a pixel are neither grey nor colour.",
                 remedy="Export the image as grey or RGB.",
             )
-        return luma(_to_8_bits(raw[..., :3], ds))
+        return _to_8_bits(raw[..., :3], ds)
     grey = _to_8_bits(raw, ds)
     return np.subtract(255, grey, dtype=np.uint8) if photometric == "MONOCHROME1" else grey
 
