@@ -45,7 +45,7 @@ export const label = (at, text, k, dx = 0, dy = 0, anchor = 'start') =>
  */
 export function site({ number: n, at, text, name, bad, handle }, k) {
   const radius = 11 * k;
-  return s(
+  const mark = s(
     'g.site',
     {
       'data-handle': handle ? 'site' : null,
@@ -59,9 +59,8 @@ export function site({ number: n, at, text, name, bad, handle }, k) {
     s('circle.halo', { cx: at.column, cy: at.row, r: radius }),
     s('circle.edge', { cx: at.column, cy: at.row, r: radius }),
     s('circle.dot', { cx: at.column, cy: at.row, r: 1.6 * k }),
-    label(at, String(n), k, -14, -10, 'end'),
-    text ? label(at, text, k, 0, 27, 'middle') : null,
   );
+  return [mark, s('g', { 'aria-hidden': true }, label(at, String(n), k, -14, -10, 'end'), text ? label(at, text, k, 0, 27, 'middle') : null)];
 }
 
 /** @param {ImagePoint} from @param {ImagePoint} to */

@@ -33,7 +33,7 @@ import { T } from './texts.js';
  */
 
 export const LAYERS = /** @type {const} */ ([
-  'muscle', 'nerve', 'vessel', 'sites', 'needles', 'clicks', 'marks', 'grid',
+  'muscle', 'confidence', 'nerve', 'vessel', 'sites', 'needles', 'clicks', 'marks', 'grid',
 ]);
 
 /** @type {Scene} */
@@ -170,6 +170,8 @@ export class Picture {
     const scene = this.scene;
     const k = 1 / this.view.sx;
     this.drawnAt = this.view.sx;
+    this.svg.style.setProperty('--k', String(k));
+    this.caption.hidden = !this.layers.has('confidence');
     const on = (/** @type {string} */ layer) => this.layers.has(layer);
     const held = document.activeElement;
     const focus =

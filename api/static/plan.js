@@ -170,41 +170,46 @@ export function wayOut(a, page) {
 }
 
 /**
- * @param {any} a @param {Reference} known @param {{explain: () => void}} act
+ * @param {any} a @param {Reference} known @param {any} f the plan's part on the frame shown
+ * @param {() => void} explain
  */
-export function planPanel(a, known, act) {
+export function planPanel(a, known, f, explain) {
   const plan = a.plan;
   if (!plan) return [];
-  const f = plan.frames?.find((/** @type {any} */ x) => x.section);
   const open = plan.unanswered ?? [];
   return [
     open.length && a.state === 'draft' ? note(T.plan.unknownKind, 'caution', h('p', null, T.plan.unanswered(open.length)),
       h('details', null, h('summary', null, T.plan.openQuestions), h('ul', null, open.map((/** @type {any} */ q) => h('li', null, q.text))))) : null,
     a.confirmation ? note(T.states.confirmed, 'good', h('p', null, T.plan.confirmedBy(a.confirmation))) : null,
+    (plan.cautions ?? []).filter((/** @type {any} */ c) => c.blocks_confirmation).map((/** @type {any} */ c) => cautionNote(c, known)),
     plan.abstention ? null : h('div.stack', null,
-      h('h2', null, T.plan.volume), volumePart(plan, f),
+      h('h2', null, T.plan.volume), volumePart(plan), h('div', { id: 'section' }, sectionFacts(f)),
       h('h2', null, T.plan.dose), dosePart(plan, known),
       h('h2', null, T.plan.sites), sitesPart(a)),
-    (plan.cautions ?? []).length ? [h('h2', null, T.plan.cautions), plan.cautions.slice().sort((/** @type {any} */ p, /** @type {any} */ q) => Number(q.blocks_confirmation) - Number(p.blocks_confirmation)).map((/** @type {any} */ c) => cautionNote(c, known))] : null,
-    plan.abstention ? null : h('button', { type: 'button', onclick: act.explain }, T.plan.explain),
+    [h('h2', null, T.plan.cautions), (plan.cautions ?? []).filter((/** @type {any} */ c) => !c.blocks_confirmation).map((/** @type {any} */ c) => cautionNote(c, known))],
+    plan.abstention ? null : h('button', { type: 'button', onclick: explain }, T.plan.explain),
     h('p.source', null, plan.intended_use ?? ''),
   ];
 }
 
-/** @param {any} plan @param {any} f */
-function volumePart(plan, f) {
-  const v = volumeOf(plan);
-  const why = refusalOf(plan.volume);
+/** What was measured on one frame. @param {any} f */
+export function sectionFacts(f) {
   const section = f?.section;
   const mm = (/** @type {string} */ name, /** @type {any} */ value, /** @type {string} */ unit, digits = 1) =>
     value === null || value === undefined ? [] : [h('dt', null, name), h('dd', null, `${number(value, digits)} ${unit}`)];
+  return section ? h('dl.facts', null,
+    mm(T.plan.area, section.area_mm2 === null ? null : section.area_mm2 / 100, 'cm²', 2),
+    mm(T.plan.thickness, section.thickness_mm, 'mm'), mm(T.plan.width, section.width_mm, 'mm'), mm(T.plan.depth, section.depth_mm, 'mm'),
+    section.area_mm2 === null ? mm(T.plan.area, section.area_px, 'px²', 0) : []) : null;
+}
+
+/** @param {any} plan */
+function volumePart(plan) {
+  const v = volumeOf(plan);
+  const why = refusalOf(plan.volume);
   return h('div.stack', null,
     v ? h('p', null, h('strong', null, volumeText(plan)), ` · ${T.methods[v.method] ?? v.method.replaceAll('_', ' ')}`, v.error ? h('span.source', null, h('br'), v.error) : null)
       : note(T.plan.volumeUnknown, 'caution', h('p', null, why?.reason ?? T.plan.unknown), why?.remedy ? h('p', null, why.remedy) : null),
-    section ? h('dl.facts', null,
-      mm(T.plan.area, section.area_mm2 === null || section.area_mm2 === undefined ? null : section.area_mm2 / 100, 'cm²', 2),
-      mm(T.plan.thickness, section.thickness_mm, 'mm'), mm(T.plan.width, section.width_mm, 'mm'), mm(T.plan.depth, section.depth_mm, 'mm'),
-      section.area_mm2 === null || section.area_mm2 === undefined ? mm(T.plan.area, section.area_px, 'px²', 0) : []) : null,
     v && plan.volume.refused_methods?.length ? h('details', null, h('summary', null, T.plan.otherMethods), plan.volume.refused_methods.map((/** @type {any} */ r) => h('p.source', null, `${T.methods[r.method] ?? r.method}: ${r.reason}`))) : null);
 }
 

@@ -10,7 +10,7 @@ import * as g from './geometry.js';
 import { revisionsPanel } from './revisions.js';
 import { ask, note, problemNote, restless, stateChip, tabs, toast } from './parts.js';
 import { LAYERS, Picture } from './picture.js';
-import { headline, planPanel, siteText, sitesOn, wayOut } from './plan.js';
+import { headline, planPanel, sectionFacts, siteText, sitesOn, wayOut } from './plan.js';
 import { reference } from './reference.js';
 import { T } from './texts.js';
 import { understandPanel } from './understand.js';
@@ -369,6 +369,11 @@ class StudyPage {
     this.picture.caption.textContent = T.picture.caption(f, scale);
     this.picture.rename(T.picture.describe(this.frame + 1, this.frames.length, f, sites.length, this.reference?.names[a.request?.muscle] ?? ''));
     if (f && !known) this.fetchStructures(f);
+    const place = this.panels.plan.querySelector('#section');
+    if (f && place && place.dataset.key !== f.key) {
+      place.dataset.key = f.key;
+      put(place, sectionFacts(f));
+    }
     this.undoButton.disabled = !this.history.past.length || !this.editable;
     this.redoButton.disabled = !this.history.future.length || !this.editable;
     const used = edits.frames?.length === 1 && edits.frames.some(on);
@@ -393,9 +398,7 @@ class StudyPage {
     const { a } = this;
     put(this.headline, headline(a, this.reference, this.whatIf));
     document.title = `${this.reference.names[a.request.muscle] ?? a.request.muscle} · sonodose`;
-    put(this.panels.plan, wayOut(a, this), planPanel(a, this.reference, {
-      explain: () => this.tabs.choose('understand', true),
-    }));
+    put(this.panels.plan, wayOut(a, this), planPanel(a, this.reference, planFrame(a, this.frame), () => this.tabs.choose('understand', true)));
     this.opened(this.tab);
     const busy = restless(a.state);
     const go = (/** @type {string} */ path, /** @type {string} */ name) => () => save(path, name).catch((error) => this.fail(error));

@@ -10,7 +10,7 @@ import { T, number } from './texts.js';
  * @returns {HTMLElement} */
 function branch(step, known, open) {
   const value = step.value === null ? ''
-    : typeof step.value === 'number' ? `${number(step.value, 3)} ${step.unit ?? ''}` : `${step.value} ${step.unit ?? ''}`;
+    : typeof step.value === 'number' ? `${number(step.value, 3)} ${step.unit === '1' ? '' : step.unit}` : `${step.value} ${step.unit ?? ''}`;
   const facts = h('div', null,
     step.text ? h('p', null, step.text) : null,
     step.equation ? h('p.source', null, step.equation) : null,

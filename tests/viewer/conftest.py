@@ -89,15 +89,21 @@ class Service:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service over a fresh folder on a free port."""
-    folder = tmp_path_factory.mktemp("viewer")
+    """The service with a stand-in for the network alone, over a fresh folder."""
+    with serving(tmp_path_factory.mktemp("viewer"), [str(HERE / "service.py")]) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving(folder: Path, program: list[str]) -> Iterator[Service]:
+    """A service of this program on a free port until the context is left."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = folder / "service.log"
     with log.open("wb") as told:
         process = subprocess.Popen(  # noqa: S603 -- our own service
-            [sys.executable, str(HERE / "service.py")],
+            [sys.executable, *program],
             env={
                 **{k: v for k, v in os.environ.items() if not k.startswith("SONODOSE_")},
                 "SONODOSE_DATA_DIR": str(folder / "data"),
@@ -118,7 +124,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def _wait_until_ready(base: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while time.monotonic() < end:
         assert process.poll() is None, log.read_text("utf-8", "replace")
         try:
@@ -247,3 +253,14 @@ def _note(message: Any, wrong: list[str]) -> None:
     # A refusal's status and a cut connection are told by the browser itself; tests expect them.
     if message.type == "error" and "Failed to load resource" not in message.text:
         wrong.append(f"console: {message.text}")
+
+
+def dev_tool(path: str) -> Path:
+    """A file of the development tools of package.json (`npm install --prefix tests/viewer`)."""
+    found = HERE / "node_modules" / path
+    if not found.exists():
+        told = f"{path.split('/')[0]} is not installed: npm install --prefix tests/viewer"
+        if REQUIRED:
+            pytest.fail(f"{told}, and SONODOSE_REQUIRE_JUDGES=1 demands it")
+        pytest.skip(told)
+    return found

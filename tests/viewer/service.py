@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import uvicorn
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from api.main import create_app
-from app.services import open_services
-from app.settings import Settings
-from tests.viewer import phantoms
 
 
 def main() -> None:
-    """Serves on the port of the settings until it is ended; workers import this file again."""
+    """Serves on the port of the settings until it is ended."""
+    # Workers read this file again and must not load the web for it.
+    import uvicorn
+
+    from api.main import create_app
+    from app.services import open_services
+    from app.settings import Settings
+    from tests.viewer import phantoms
+
     settings = Settings()
     parts = open_services(settings, run=phantoms.run, warm=None)
     uvicorn.run(

@@ -584,6 +584,7 @@ def test_a_change_on_an_old_etag_is_refused(service: Service) -> None:
     )
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=10)  # noqa: S310 -- loopback
+    refused.value.close()
     assert refused.value.code == 412
 
 
