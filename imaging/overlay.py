@@ -6,11 +6,13 @@ they stand on bright and on dark tissue; nerve and vessel carry a letter besides
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
+from PIL import Image
 
 from imaging.arrays import BoolMask, ColourImage, GreyImage
 from imaging.calibration import Calibration
@@ -131,6 +133,37 @@ def overlay_png(overlay: Overlay) -> bytes:
 def overlay_svg(overlay: Overlay) -> str:
     """The same picture as SVG, from the same shapes; the frame is embedded as PNG."""
     return svg(compose(overlay))
+
+
+def overlay_animation(overlays: Iterable[Overlay], *, frame_ms: float = 40.0) -> bytes:
+    """The pictures of a clip, one after the other for ever, as animated WebP.
+
+    Pictures are drawn one at a time; the first one's size holds for all. Raises ValueError for
+    none and for a frame of another size.
+    """
+    pictures = (Image.fromarray(draw_overlay(overlay)) for overlay in overlays)
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError("an animation needs a picture")
+    buffer = io.BytesIO()
+    first.save(
+        buffer,
+        format="WEBP",
+        save_all=True,
+        append_images=_of_size(pictures, first.size),
+        duration=max(1, round(frame_ms)),
+        loop=0,
+        quality=80,
+        method=0,
+    )
+    return buffer.getvalue()
+
+
+def _of_size(pictures: Iterable[Image.Image], size: tuple[int, int]) -> Iterator[Image.Image]:
+    for picture in pictures:
+        if picture.size != size:
+            raise ValueError("all frames of an animation must be of one size")
+        yield picture
 
 
 def drawing_svg(overlay: Overlay) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from imaging.geometry import ImagePoint
 from imaging.overlay import (
@@ -21,6 +23,7 @@ from imaging.overlay import (
     draw_overlay,
     drawing_svg,
     layout_of,
+    overlay_animation,
     overlay_png,
     overlay_svg,
 )
@@ -215,3 +218,25 @@ def test_a_needle_that_meets_something_to_avoid_is_drawn_as_a_warning() -> None:
 
 def test_the_same_overlay_has_the_same_bytes() -> None:
     assert overlay_png(overlay()) == overlay_png(overlay())
+
+
+def test_a_clip_s_overlay_moves_as_animated_webp() -> None:
+    overlays = [
+        overlay(sites=(OverlaySite(number=n, point=ImagePoint(column=60.0 + 20 * n, row=70)),))
+        for n in (1, 2, 3)
+    ]
+    with Image.open(io.BytesIO(overlay_animation(overlays, frame_ms=50))) as moving:
+        assert moving.n_frames == 3
+        assert moving.size == (
+            draw_overlay(overlays[0]).shape[1],
+            draw_overlay(overlays[0]).shape[0],
+        )
+        assert moving.info["loop"] == 0
+
+
+def test_an_animation_of_nothing_and_of_unlike_frames_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs a picture"):
+        overlay_animation([])
+    other = overlay(grey=np.zeros((40, 60), dtype=np.uint8), muscle=None, sites=())
+    with pytest.raises(ValueError, match="one size"):
+        overlay_animation([overlay(), other])
