@@ -8,7 +8,8 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from app.clinic.dosing import interval_caps, population_of
+from app.clinic.caps import interval_caps
+from app.clinic.dose_rows import population_of
 from app.clinic.evidence import CautionRule
 from app.clinic.inputs import ClinicalInputs
 from app.clinic.tables import ClinicalTables

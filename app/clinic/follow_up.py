@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from app.clinic.cautions import possible_from
 from app.clinic.comparison import VolumeComparison, compare_sessions
-from app.clinic.dosing import DosePlan, DoseRefused, plan_dose
+from app.clinic.dose_rows import DoseRefused
+from app.clinic.dosing import DosePlan, plan_dose
 from app.clinic.errors import InvalidInput
 from app.clinic.inputs import ClinicalInputs, PriorTreatment, require_positive
 from app.clinic.products import ToxinUnits

@@ -11,16 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from app.clinic.amount import DoseAdjustment
 from app.clinic.cautions import Caution, Question, safety_findings, treatment_cautions
 from app.clinic.derivation import Step, sentences
-from app.clinic.dosing import (
-    OFF_LABEL,
-    DoseAdjustment,
-    DosePlan,
-    DoseRefused,
-    plan_dose,
-    population_of,
-)
+from app.clinic.dose_rows import OFF_LABEL, DoseRefused, population_of
+from app.clinic.dosing import DosePlan, plan_dose
 from app.clinic.errors import (
     InvalidInput,
     MissingPatientFact,

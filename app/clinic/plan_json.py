@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from app.clinic.derivation import Step
-from app.clinic.dosing import DosePlan, DoseRefused
+from app.clinic.dose_rows import DoseRefused
+from app.clinic.dosing import DosePlan
 from app.clinic.needle import NeedlePath
 from app.clinic.plan import MusclePlan
 from app.clinic.sites import InjectionSite

@@ -58,6 +58,7 @@ class Policy:
     adult_age_years: float
     other_product_window_weeks: float
     follow_up_step: Mapping[str, float]
+    follow_up_most_of_last: Mapping[str, float]
     repeatability: Mapping[str, float]
     entries: Mapping[str, PolicyEntry]
 
@@ -75,6 +76,7 @@ class Policy:
             (0 < self.smallest_site_margin_mm <= self.site_margin_mm, "site_margin_mm"),
             (all(0 < angle < 90 for angle in self.needle_angles_deg), "needle_angles_deg"),
             (self.sweep_least_sections >= 3, "sweep_least_sections"),
+            (all(m > 0 for m in self.follow_up_most_of_last.values()), "follow_up_most_of_last"),
             (all(0 < least <= most for least, most in dilutions), "dilution_usual_units_per_ml"),
             (
                 all(step > 0 for step in self.dispensing_step_units.values()),
@@ -140,6 +142,7 @@ def read_policy(entries: Mapping[str, PolicyEntry]) -> Policy:
             adult_age_years=number("adult_age_years"),
             other_product_window_weeks=number("other_product_window_weeks"),
             follow_up_step=numbers("follow_up_step"),
+            follow_up_most_of_last=numbers("follow_up_most_of_last"),
             repeatability=numbers("repeatability"),
             entries=dict(entries),
         )

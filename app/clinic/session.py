@@ -11,15 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.clinic.dosing import (
-    TOLERANCE,
-    CapHeld,
-    DoseAdjustment,
-    DosePlan,
-    DoseRefused,
-    down_to_step,
-    with_less,
-)
+from app.clinic.amount import TOLERANCE, DoseAdjustment, down_to_step
+from app.clinic.caps import CapHeld
+from app.clinic.dose_rows import DoseRefused
+from app.clinic.dosing import DosePlan, with_less
 from app.clinic.errors import InvalidInput, UnknownProduct
 from app.clinic.evidence import CapKind
 from app.clinic.inputs import ClinicalInputs

@@ -9,17 +9,11 @@ from typing import Any
 
 import pytest
 
+from app.clinic.amount import down_to_step, share_out
+from app.clinic.caps import applicable_caps, cap_units
 from app.clinic.derivation import Step
-from app.clinic.dosing import (
-    DosePlan,
-    DoseRefused,
-    applicable_caps,
-    cap_units,
-    down_to_step,
-    plan_dose,
-    share_out,
-    with_less,
-)
+from app.clinic.dose_rows import DoseRefused
+from app.clinic.dosing import DosePlan, plan_dose, with_less
 from app.clinic.evidence import Cap, CapKind, Grade
 from app.clinic.inputs import Dilution, Patient, PriorTreatment, Severity
 from app.clinic.tables import DATA, ClinicalTables, load_tables
@@ -676,11 +670,16 @@ def test_a_dilution_without_a_usual_range_is_not_judged(
 @pytest.mark.parametrize(
     ("response", "muscles", "units"),
     [
-        ("good", ("biceps_brachii",), 125.0),
-        ("insufficient", ("biceps_brachii",), 147.5),
-        ("none", ("biceps_brachii",), 147.5),
-        ("weakness", ("biceps_brachii",), 80.0),
-        ("asymmetry", ("biceps_brachii",), 95.0),
+        ("good", ("biceps_brachii", "brachialis"), 125.0),
+        ("insufficient", ("biceps_brachii", "brachialis"), 147.5),
+        ("none", ("biceps_brachii", "brachialis"), 147.5),
+        ("weakness", ("biceps_brachii", "brachialis"), 80.0),
+        ("asymmetry", ("biceps_brachii", "brachialis"), 95.0),
+        ("good", ("biceps_brachii",), 112.5),
+        ("insufficient", ("biceps_brachii",), 135.0),
+        ("none", ("biceps_brachii",), 135.0),
+        ("weakness", ("biceps_brachii",), 67.5),
+        ("asymmetry", ("biceps_brachii",), 90.0),
         ("insufficient", None, 125.0),
         ("weakness", None, 80.0),
         ("insufficient", ("brachialis",), 125.0),
@@ -695,8 +694,8 @@ def test_the_last_response_moves_the_dose(
     muscles: tuple[str, ...] | None,
     units: float,
 ) -> None:
-    """The response to the last treatment of this muscle moves the dose in its range; up only
-    where the muscle was named."""
+    """The response to the last treatment of this muscle moves the dose in its range, up only
+    where the muscle was named; where it was the only one, its Units bound the next dose."""
     dose = planned(
         make.inputs(
             prior_treatments=(
@@ -710,9 +709,45 @@ def test_the_last_response_moves_the_dose(
         tables,
         today=TODAY,
     )
-    expected = 80.0 if muscles == ("brachialis",) else units
+    # where the last treatment was another muscle's, the weakness after 100 Units counts: 75 at most
+    expected = 75.0 if muscles == ("brachialis",) else units
     assert dose.units.value == expected
     assert ("response_not_used" in codes(dose)) == (response == "splendid")
+
+
+def test_a_step_up_needs_the_newest_treatment(make: Any, tables: ClinicalTables) -> None:
+    """A newer treatment without a known response takes a step up back, but not a step down."""
+    both = ("biceps_brachii", "brachialis")
+    for response, units in (("insufficient", 125.0), ("weakness", 80.0)):
+        dose = planned(
+            make.inputs(
+                prior_treatments=(
+                    given(90, 200, response=response, muscles=both),
+                    given(90, 100, muscles=both),
+                )
+            ),
+            UNKNOWN,
+            tables,
+            today=TODAY,
+        )
+        assert dose.units.value == units
+
+
+def test_a_response_without_a_bound_sets_none(
+    make: Any, tables: ClinicalTables, tmp_path: Path
+) -> None:
+    """Where a site's policy names no bound for a response, the last Units set none."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("follow_up_most_of_last: {value: {weakness: 0.75}}\n", encoding="utf-8")
+    dose = planned(
+        make.inputs(
+            prior_treatments=(given(10, 100, response="good", muscles=("biceps_brachii",)),)
+        ),
+        UNKNOWN,
+        load_tables(path),
+        today=TODAY,
+    )
+    assert dose.units.value == 125
 
 
 def test_the_follow_up_stays_in_the_range(make: Any, tables: ClinicalTables) -> None:
@@ -721,7 +756,14 @@ def test_the_follow_up_stays_in_the_range(make: Any, tables: ClinicalTables) -> 
         dose = planned(
             make.inputs(
                 severity=Severity(scale="MAS", value=mas),
-                prior_treatments=(given(90, 100, response=response, muscles=("biceps_brachii",)),),
+                prior_treatments=(
+                    given(
+                        90,
+                        100,
+                        response=response,
+                        muscles=("biceps_brachii", "brachialis"),
+                    ),
+                ),
             ),
             UNKNOWN,
             tables,

@@ -11,7 +11,8 @@ import pytest
 
 from app.clinic.cautions import safety_questions
 from app.clinic.derivation import sentences
-from app.clinic.dosing import DosePlan, DoseRefused
+from app.clinic.dose_rows import DoseRefused
+from app.clinic.dosing import DosePlan
 from app.clinic.inputs import Patient, PriorTreatment, ShapeFactor
 from app.clinic.plan import MusclePlan, _with_units, plan_muscle
 from app.clinic.plan_json import dose_to_json, plan_to_json

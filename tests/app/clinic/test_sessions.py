@@ -12,7 +12,8 @@ import pytest
 from app.clinic.cautions import possible_from
 from app.clinic.comparison import compare_sessions, compare_sides, compare_volumes
 from app.clinic.derivation import Step
-from app.clinic.dosing import DosePlan, DoseRefused, plan_dose
+from app.clinic.dose_rows import DoseRefused
+from app.clinic.dosing import DosePlan, plan_dose
 from app.clinic.errors import InvalidInput, UnknownProduct
 from app.clinic.evidence import CapKind
 from app.clinic.follow_up import (

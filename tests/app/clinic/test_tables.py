@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.clinic.dosing import DosePlan, DoseRefused
+from app.clinic.dose_rows import DoseRefused
+from app.clinic.dosing import DosePlan
 from app.clinic.errors import TableError
 from app.clinic.evidence import Grade
 from app.clinic.inputs import Patient

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.clinic.derivation import Step
-from app.clinic.dosing import DosePlan, DoseRefused, plan_dose
+from app.clinic.dose_rows import DoseRefused
+from app.clinic.dosing import DosePlan, plan_dose
 from app.clinic.inputs import Dilution, Patient, Severity
 from app.clinic.tables import ClinicalTables
 from app.clinic.volume import MuscleVolume, VolumeUnknown
