@@ -22,7 +22,6 @@ MANUFACTURER = "sonodose"
 
 # PS3.3 C.7.1.1, C.7.2.1, C.7.2.2: what the new object takes over of its source.
 PATIENT_AND_STUDY = (
-    "SpecificCharacterSet",
     "PatientID",
     "IssuerOfPatientID",
     "PatientName",
@@ -99,14 +98,16 @@ def new_dataset(
 ) -> Dataset:
     """A data set of the source's patient and study, of our equipment, in a series of its own."""
     ds = Dataset()
+    # Our words need more than Latin: the source's own text comes over decoded, all as UTF-8.
+    ds.SpecificCharacterSet = "ISO_IR 192"
     for keyword in PATIENT_AND_STUDY:
         if keyword in source:
-            ds[keyword] = source[keyword]
+            element = source[keyword]
+            value = str(element.value) if element.VR == "PN" else element.value
+            setattr(ds, keyword, value)
     for keyword in ALWAYS_THERE:
         if keyword not in ds:
             setattr(ds, keyword, "")
-    if "SpecificCharacterSet" not in ds:
-        ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID = sop_class
     ds.SOPInstanceUID = instance.sop_instance_uid
     ds.Modality = modality

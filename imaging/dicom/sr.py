@@ -80,7 +80,7 @@ class PredecessorDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """The named clinician who confirmed the plan, and when."""
+    """The named clinician who confirmed the plan, of which organization if known, and when."""
 
     name: str
     organization: str
@@ -172,8 +172,9 @@ def _observers(instance: NewInstance, verified: Verifier | None) -> list[Dataset
         found += [
             code_value(context, c.OBSERVER_TYPE, c.PERSON),
             person_value(context, c.PERSON_NAME, verified.name),
-            text_value(context, c.PERSON_ORGANIZATION, verified.organization),
         ]
+        if verified.organization:
+            found.append(text_value(context, c.PERSON_ORGANIZATION, verified.organization))
     return found
 
 
@@ -282,7 +283,8 @@ def _evaluations(report: ReportContent) -> list[Dataset]:
 
 def _verifying_observer(verified: Verifier) -> Dataset:
     item = Dataset()
-    item.VerifyingOrganization = verified.organization[:64]
+    # Type 1: never empty.
+    item.VerifyingOrganization = verified.organization[:64] or "not stated"
     item.VerificationDateTime = verified.at.strftime("%Y%m%d%H%M%S")
     item.VerifyingObserverName = verified.name
     item.VerifyingObserverIdentificationCodeSequence = DicomSequence([])

@@ -201,8 +201,30 @@ def test_a_site_on_a_frame_that_is_not_there_is_refused(written: Callable[..., P
         written(2, sites=(site,))
 
 
-def test_names_in_any_script_come_back(put: Put, noise: Noise, tmp_path: Path) -> None:
-    source = put(noise(), scale(), facts={"patient_name": "Łukasz^Żółć"})
+@pytest.mark.parametrize("charset", ["ISO_IR 192", "ISO_IR 100", "ISO_IR 101", None])
+def test_names_and_words_come_back_whatever_the_source_was_written_in(
+    charset: str | None, put: Put, noise: Noise, tmp_path: Path
+) -> None:
+    name = {"ISO_IR 192": "Łukasz^Żółć^=山田", "ISO_IR 100": "Müller^José", "ISO_IR 101": "Łukasz"}
+    source = put(noise(), scale())
+    ds = dcmread(source)
+    if charset is None:
+        del ds.SpecificCharacterSet
+    else:
+        ds.SpecificCharacterSet = charset
+    ds.PatientName = name.get(charset or "", "Doe^Jane")
+    ds.save_as(source)
     path = tmp_path / "sr.dcm"
-    path.write_bytes(write_sr(source, report(), instance=names("sr", 3)))
-    assert str(dcmread(path).PatientName) == "Łukasz^Żółć"
+    words = report(cautions=("Depth ≤ 20 mm × 2 — käme",))
+    path.write_bytes(write_sr(source, words, instance=names("sr", 3)))
+    back = dcmread(path)
+    assert str(back.PatientName) == name.get(charset or "", "Doe^Jane")
+    assert named(back, codes.CAUTION)[0].TextValue == "Depth ≤ 20 mm × 2 — käme"
+    assert dicom_errors(path) == []
+
+
+def test_a_clinician_without_an_organization_can_verify(written: Callable[..., Path]) -> None:
+    alone = Verifier(name="House^Gregory", organization="", at=WHO.at)
+    path = written(1, alone)
+    assert dicom_errors(path) == []
+    assert not named(dcmread(path), codes.PERSON_ORGANIZATION)
