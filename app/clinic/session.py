@@ -104,8 +104,6 @@ def plan_session(items: Sequence[SessionItem], tables: ClinicalTables) -> Sessio
     adjustments: dict[str, list[DoseAdjustment]] = {key: [] for key in units}
     for side, held, members in groups:
         over = sum(units[i.key] for i in members) - held.left_units
-        if over <= TOLERANCE:
-            continue
         for key, after in _cut(members, units, over, step_units).items():
             where = "" if side is None else f" ({side})"
             text = f"{held.text} Together{where} the muscles asked for more; priorities decide."
@@ -214,7 +212,7 @@ def _cut(
     over: float,
     step_units: float,
 ) -> dict[str, float]:
-    """The Units after taking `over` (and what rounding down adds) from the members.
+    """The Units after taking `over` (and what rounding down adds) from the members who lose any.
 
     The last priority is cut first; within one, in proportion to what lies above the label's
     minimum, then, when every priority stands at its minimum, in proportion to the rest.

@@ -121,7 +121,7 @@ def load_tables(override: Path | None = None) -> ClinicalTables:
     Raises TableError naming file, line and way out for a row without source or grade, a number
     that is none, a name that is in no table, or an override that touches no table.
     """
-    own = {path.name: path.read_bytes() for path in sorted(DATA.iterdir()) if path.is_file()}
+    own = {name: (DATA / name).read_bytes() for name in (*CSV_KEYS, *YAML_FILES, MANIFEST)}
     site, marker = _read_override(override)
     texts = {name: data.decode("utf-8-sig") for name, data in own.items()}
     over = {name: data.decode("utf-8-sig") for name, data in site.items()}

@@ -37,7 +37,19 @@ _WARM = (hypothesis, np, scipy.ndimage, yaml)
 ROOT = Path(__file__).resolve().parents[2]
 ROOM = ROOT / "app" / "clinic"
 TESTS = ROOT / "tests" / "app" / "clinic"
-MODULES = ("evidence", "products", "dosing", "session", "cautions", "follow_up", "comparison")
+MODULES = (
+    "evidence",
+    "products",
+    "amount",
+    "caps",
+    "position",
+    "dose_rows",
+    "dosing",
+    "session",
+    "cautions",
+    "follow_up",
+    "comparison",
+)
 QUICK = (
     "test_dosing.py",
     "test_sessions.py",

@@ -32,15 +32,15 @@ UNKNOWN = VolumeUnknown(reason="not measured", remedy="-")
 
 
 def item(
-    make: Any, tables: ClinicalTables, muscle: str, priority: int = 1, **other: Any
+    make: Any, tables: ClinicalTables, muscle: str, priority: int | None = None, **other: Any
 ) -> SessionItem:
     inputs = make.inputs(muscle=muscle, **other)
-    return SessionItem(
+    own = SessionItem(
         key=f"{muscle} {inputs.side}",
         inputs=inputs,
         dose=plan_dose(inputs, UNKNOWN, tables, today=TODAY),
-        priority=priority,
     )
+    return own if priority is None else replace(own, priority=priority)
 
 
 def units_of(plan: SessionPlan) -> dict[str, float]:
@@ -61,6 +61,7 @@ def test_a_sum_under_its_caps_is_left_alone(make: Any, tables: ClinicalTables) -
     assert units_of(plan) == {"biceps_brachii left": 125, "brachialis left": 62.5}
     assert plan.total.value == 187.5
     assert plan.cuts == ()
+    assert [i.priority for i in plan.items] == [1, 1]
     (vials,) = plan.vials
     assert (vials.vials, vials.draw_up_ml, vials.units_left_over) == (2, 3.75, 12.5)
     (cap,) = plan.caps

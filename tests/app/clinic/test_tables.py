@@ -15,7 +15,15 @@ from app.clinic.evidence import Grade
 from app.clinic.inputs import Patient
 from app.clinic.plan import plan_muscle, what_if
 from app.clinic.plan_json import plan_to_json
-from app.clinic.tables import CSV_KEYS, DATA, ClinicalTables, load_tables, missing
+from app.clinic.tables import (
+    CSV_KEYS,
+    DATA,
+    MANIFEST,
+    YAML_FILES,
+    ClinicalTables,
+    load_tables,
+    missing,
+)
 from app.clinic.volume import VolumeUnknown
 
 UNKNOWN = VolumeUnknown(reason="not measured", remedy="-")
@@ -381,5 +389,9 @@ def test_two_rows_with_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_csv_keys_name_every_shipped_table() -> None:
-    """Every shipped CSV file is one that a site can override."""
-    assert {path.name for path in DATA.glob("*.csv")} == set(CSV_KEYS)
+    """Every shipped table is read, and but for the manifest a site can override it; the page
+    about them names each."""
+    tables = {path.name for path in DATA.iterdir() if path.suffix in (".csv", ".yaml")}
+    assert tables == {*CSV_KEYS, *YAML_FILES, MANIFEST}
+    about = (DATA / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in about for name in tables)
