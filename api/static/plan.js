@@ -171,15 +171,15 @@ export function wayOut(a, page) {
 
 /**
  * @param {any} a @param {Reference} known @param {any} f the plan's part on the frame shown
- * @param {() => void} explain
+ * @param {() => void} explain @param {() => void} answer
  */
-export function planPanel(a, known, f, explain) {
+export function planPanel(a, known, f, explain, answer) {
   const plan = a.plan;
   if (!plan) return [];
   const open = plan.unanswered ?? [];
   return [
     open.length && a.state === 'draft' ? note(T.plan.unknownKind, 'caution', h('p', null, T.plan.unanswered(open.length)),
-      h('details', null, h('summary', null, T.plan.openQuestions), h('ul', null, open.map((/** @type {any} */ q) => h('li', null, q.text))))) : null,
+      h('details', null, h('summary', null, T.plan.openQuestions), h('ul', null, open.map((/** @type {any} */ q) => h('li', null, q.text)))), h('div.row', null, h('button', { type: 'button', onclick: answer }, T.plan.answer))) : null,
     a.confirmation ? note(T.states.confirmed, 'good', h('p', null, T.plan.confirmedBy(a.confirmation))) : null,
     (plan.cautions ?? []).filter((/** @type {any} */ c) => c.blocks_confirmation).map((/** @type {any} */ c) => cautionNote(c, known)),
     plan.abstention ? null : h('div.stack', null,

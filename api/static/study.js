@@ -398,7 +398,7 @@ class StudyPage {
     const { a } = this;
     put(this.headline, headline(a, this.reference, this.whatIf));
     document.title = `${this.reference.names[a.request.muscle] ?? a.request.muscle} · sonodose`;
-    put(this.panels.plan, wayOut(a, this), planPanel(a, this.reference, planFrame(a, this.frame), () => this.tabs.choose('understand', true)));
+    put(this.panels.plan, wayOut(a, this), planPanel(a, this.reference, planFrame(a, this.frame), () => this.tabs.choose('understand', true), () => this.confirm()));
     this.opened(this.tab);
     const busy = restless(a.state);
     const go = (/** @type {string} */ path, /** @type {string} */ name) => () => save(path, name).catch((error) => this.fail(error));

@@ -135,14 +135,13 @@ const en = {
     labelRange: (/** @type {string} */ a, /** @type {string} */ b) => `Range ${a} to ${b} Units`,
     group: (/** @type {string} */ g) => `The dose is for the whole group: ${g}. It is never one member’s dose.`,
     missing: 'Missing:', availableFrom: (/** @type {string} */ d) => `Possible from ${d}.`, noSites: 'No site could be placed.', noScale: 'no scale',
-    u: (/** @type {number} */ v) => `${number(v, 2)} U`, deep: (/** @type {number} */ v) => `${number(v, 0)} mm deep`, byHand: '(by hand)',
+    u: (/** @type {number} */ v) => `${number(v, 2)} U`, byHand: '(by hand)',
     siteName: (/** @type {any} */ raw, /** @type {number} */ c, /** @type {number} */ r) =>
       `Site ${raw.number} at ${c}, ${r}: ${raw.units === null ? 'no Units' : `${number(raw.units, 2)} Units`}, ${number(raw.depth_mm, 0)} mm deep${raw.violations?.length ? `, violates: ${raw.violations.join(' ')}` : ''}`,
     violation: 'VIOLATES', violates: (/** @type {string[]} */ list) => `Violates: ${list.join('; ')}`, fine: 'Inside the muscle',
     outside: 'outside the muscle', nearEdge: (/** @type {number} */ d, /** @type {number} */ m) => `${number(d, 1)} mm from the edge, margin ${number(m, 1)} mm`,
     nearSite: (/** @type {number} */ n, /** @type {number} */ d, /** @type {number} */ m) => `${number(d, 1)} mm from site ${n}, spacing ${number(m, 1)} mm`,
     barName: (/** @type {string} */ u, /** @type {string} */ p, /** @type {string} */ a, /** @type {string} */ b) => `${u} ${p} Units in the range ${a} to ${b}`,
-    capName: (/** @type {string} */ kind, /** @type {string} */ where, /** @type {string} */ left) => `Cap (${kind}, ${where}): ${left} Units left`,
     ifText: (/** @type {string} */ u, /** @type {string} */ p) => `What if: ${u} U ${p}`, ifNone: (/** @type {string} */ why) => `What if: no dose. ${why}`,
     stale: 'Made with older tables than those in force. Plan it again before use.',
     abstained: 'The network would not say.', abstainedOut: 'Click the middle of the muscle, or outline it yourself. On a bad picture only your own outline counts.',
@@ -151,7 +150,7 @@ const en = {
     cancelled: 'This run was stopped.', again: 'Plan again',
     confirmedBy: (/** @type {any} */ c) => `${c.clinician?.name ?? c.by}${c.clinician?.role ? `, ${c.clinician.role}` : ''}, ${when(c.at)}`,
     explain: 'Where do these numbers come from?', unknownKind: 'UNKNOWN', unanswered: (/** @type {number} */ n) => (n === 1 ? 'One question is unanswered and stops confirmation.' : `${n} questions are unanswered and stop confirmation.`), answer: 'Answer them',
-    given: 'What was given', endplates: 'Where the endplates lie', openQuestions: 'Unanswered',
+    openQuestions: 'Unanswered',
   },
   confirm: {
     title: 'Review and confirm', step1: 'What is unknown stops a plan. Answer what you know.', next: 'Next', no: 'No', yes: 'Yes', unknown: 'Unknown', restNo: 'All other answers: no',
@@ -160,7 +159,7 @@ const en = {
     stops: 'This plan cannot be confirmed', stopsHint: 'Settle each reason first: change the plan or the answers.', cautions: 'Cautions', read: 'I have read this.',
     open: (/** @type {number} */ n) => `${n} ${n === 1 ? 'answer is' : 'answers are'} still unknown.`, name: 'Your name', role: 'Your role',
     statement: 'I have checked patient, muscle, side, product, Units and sites.', confirm: 'Confirm', backToQuestions: 'Back to the questions', done: 'The plan is confirmed.',
-    changed: (/** @type {number} */ r) => `The answers made revision ${r}. This is what it says:`,
+    revision: (/** @type {number} */ r) => `This is revision ${r}.`,
   },
   administration: {
     title: 'What was given', hint: 'Record what was really given, not what was planned: it counts for the next session.', given: 'Given', date: 'Given on', lot: 'Lot', expiry: 'Expiry',

@@ -15,7 +15,7 @@ export function workList(root) {
   const shown = new Map();
   /** @type {Set<string>} */
   const chosen = new Set();
-  let extra = 0;
+  let pages = 1;
   let gone = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
@@ -25,14 +25,14 @@ export function workList(root) {
   const search = h('input', { type: 'search', placeholder: T.list.searchHint, oninput: settle(() => filter(), 120) });
   const state = select(
     [['', T.list.anyState], ...Object.entries(T.states)], '',
-    { onchange: () => { extra = 0; refresh(); } },
+    { onchange: () => { pages = 1; refresh(); } },
   );
   const files = h('input.hidden', { type: 'file', multiple: true, id: 'files', tabindex: -1, 'aria-hidden': true,
     onchange: () => { take([...files.files]); files.value = ''; } });
   const list = h('ul.studies', { 'aria-label': T.list.title });
   const empty = h('div', { hidden: true }, note('', 'info', h('p', null, T.list.empty)));
   const trouble = h('div');
-  const more = h('button', { type: 'button', hidden: true, onclick: () => { extra += PAGE; refresh(); } }, T.list.more);
+  const more = h('button', { type: 'button', hidden: true, onclick: () => { pages++; refresh(); } }, T.list.more);
   const session = h('button', { type: 'button', disabled: true,
     onclick: () => (location.hash = `#/session?ids=${[...chosen].join()}`) }, T.list.session(0));
   const drop = h('div.drop', null,
@@ -108,13 +108,17 @@ export function workList(root) {
   const refresh = async () => {
     clearTimeout(timer);
     try {
-      const query = new URLSearchParams({ limit: String(Math.min(PAGE + extra, 200)) });
-      if (state.value) query.set('state', state.value);
-      const answer = await get(`/analyses?${query}`);
+      const only = state.value ? `&state=${state.value}` : '';
+      let next = `/analyses?limit=${PAGE}${only}`;
+      const items = [];
+      for (let page = 0; page < pages && next; page++) {
+        const answer = await get(next);
+        items.push(...answer.analyses);
+        next = answer.next && answer.next + only;
+      }
       if (gone) return;
       put(trouble);
-      const items = answer.analyses;
-      more.hidden = !answer.next || PAGE + extra >= 200;
+      more.hidden = !next;
       await details(items);
       if (gone) return;
       const wanted = new Set(items.map((/** @type {any} */ item) => item.id));

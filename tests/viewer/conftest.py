@@ -228,10 +228,10 @@ def desk(browser: Any, service: Service) -> Iterator[Desk]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: wrong.append(f"{error}\n{error.stack}"))
         page.on("console", lambda m: _note(m, wrong))
-        page.on("dialog", lambda d: (wrong.append(f"a dialog opened: {d.message}"), d.dismiss()))
+        page.on("dialog", lambda d: _close(d, wrong))
         page.on(
             "request",
             lambda r: (
@@ -247,6 +247,11 @@ def desk(browser: Any, service: Service) -> Iterator[Desk]:
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+def _close(dialog: Any, wrong: list[str]) -> None:
+    wrong.append(f"a dialog opened: {dialog.message}")
+    dialog.dismiss()
 
 
 def _note(message: Any, wrong: list[str]) -> None:

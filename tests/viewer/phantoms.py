@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 import app.worker
 from app.analysis import Analysis, Stage
@@ -38,8 +38,8 @@ Grey = NDArray[np.uint8]
 def picture(frame: int = 0, *, rows: int = ROWS, columns: int = COLUMNS) -> Grey:
     """(rows, columns) uint8: bright speckle with a dark oval muscle that drifts with the frame."""
     rng = np.random.default_rng(frame)
-    grey = rng.gamma(3.0, 34.0, size=(rows, columns))
-    grey = cv2.GaussianBlur(grey, (0, 0), 1.2)
+    noise = rng.gamma(3.0, 34.0, size=(rows, columns))
+    grey = np.asarray(cv2.GaussianBlur(noise, (0, 0), 1.2))
     row, column = np.mgrid[:rows, :columns]
     oval = _oval(column, row, frame)
     grey[oval] = grey[oval] * 0.45
@@ -75,11 +75,16 @@ def dicom(
 ) -> bytes:
     """A calibrated ultrasound image, or a clip of so many frames."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1." + ("6.1" if frames == 1 else "3.1")
+    meta.MediaStorageSOPClassUID = UID(
+        "1.2.840.10008.5.1.4.1.1." + ("6.1" if frames == 1 else "3.1")
+    )
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    ds.SOPClassUID, ds.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    ds.SOPClassUID, ds.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
     ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
     ds.Modality, ds.PatientID, ds.PatientName = "US", "", ""
     ds.PatientBirthDate, ds.PatientSex = "19700101", "F"
@@ -118,8 +123,8 @@ class KnowingSegmenter:
         prompt = prompt or Prompt()
         rows, columns = grey.shape
         smooth = cv2.GaussianBlur(grey, (0, 0), 5)
-        dark = (smooth < 72).astype(np.uint8)
-        dark = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))
+        specks = (smooth < 72).astype(np.uint8)
+        dark = cv2.morphologyEx(specks, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))
         _, parts = cv2.connectedComponents(dark)
         wanted = {int(parts[c.row, c.column]) for c in prompt.clicks if c.positive} - {0}
         muscle = np.isin(parts, list(wanted)) if wanted else np.zeros(grey.shape, bool)
@@ -170,9 +175,15 @@ def _object(kind: Any, mask: NDArray[np.bool_]) -> SegmentedObject:
     )
 
 
+def warm_up() -> None:
+    """What a worker loads before its first job, but for the network."""
+    app.worker.tables(None)
+    KnowingSegmenter().segment(picture())
+
+
 def run(task: AnalysisTask, progress: Callable[[Stage], None] = lambda stage: None) -> Analysis:
     """The real analysis with the knowing segmenter; slow or broken where the picture says so."""
-    app.worker.segmenter = lambda: KnowingSegmenter()  # type: ignore[assignment, return-value]
+    app.worker.segmenter = lambda: KnowingSegmenter()  # type: ignore[assignment]
     rows = _rows_of(task)
     if rows == BROKEN_ROWS:
         progress(Stage.DECODE)

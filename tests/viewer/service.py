@@ -19,7 +19,7 @@ def main() -> None:
     from tests.viewer import phantoms
 
     settings = Settings()
-    parts = open_services(settings, run=phantoms.run, warm=None)
+    parts = open_services(settings, run=phantoms.run, warm=phantoms.warm_up)
     uvicorn.run(
         create_app(parts), host="127.0.0.1", port=settings.port, log_level="warning", http="h11"
     )

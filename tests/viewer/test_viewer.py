@@ -69,7 +69,7 @@ def drag_image(page: Any, start: tuple[float, float], end: tuple[float, float]) 
     page.mouse.up()
 
 
-def state(page: Any, name: str, *, within_s: float = 10) -> None:
+def state(page: Any, name: str, *, within_s: float = 20) -> None:
     page.locator(f'.headline [data-state="{name}"]').wait_for(timeout=within_s * 1000)
 
 
@@ -244,7 +244,7 @@ def test_a_connection_lost_during_progress(desk: Desk, service: Service, wire: W
     wire.cut()
     page.get_by_text("Connection lost").wait_for()
     wire.mend()
-    state(page, "abstained", within_s=20)
+    state(page, "abstained", within_s=30)
     assert page.locator(".busy").is_hidden()
 
 
@@ -416,7 +416,9 @@ def test_a_clip_of_300_frames(
     On a machine that others keep busy the bars give way by its load.
     """
     clip = phantoms.dicom(frames=300)
-    analysis_id = service.study(clip, "clip.dcm", frames=[{"frame": 12}], clicks=[{**CLICK, "frame": 12}])
+    analysis_id = service.study(
+        clip, "clip.dcm", frames=[{"frame": 12}], clicks=[{**CLICK, "frame": 12}]
+    )
     page = desk("/#/reference")
     page.get_by_text("Dose rows").first.wait_for()
     came: list[str] = []
@@ -460,7 +462,8 @@ def test_a_clip_of_300_frames(
         }"""
     )
     with capsys.disabled():
-        print(f"\nfirst overlay {seconds:.2f} s, scrub {drawn / took:.0f} frames/s ({drawn} of 300), {len(came)} frames in {fetched:.1f} s")
+        print(f"\nfirst overlay {seconds:.2f} s, {len(came)} frames in {fetched:.1f} s")
+        print(f"scrub {drawn / took:.0f} frames/s ({drawn} of 300 painted)")
     record_property("first_overlay_s", seconds)
     record_property("scrub_frames_per_s", drawn / took)
     busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
@@ -566,7 +569,9 @@ def test_the_policy_is_strict_and_the_page_small(service: Service) -> None:
     files = [*STATIC.glob("*.js"), *STATIC.glob("*.css")]
     assert sum(len(gzip.compress(f.read_bytes())) for f in files) <= 120_000
     for file in files:
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", file.read_text("utf-8"))
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", file.read_text("utf-8")
+        )
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", file.read_text("utf-8"))
 
 
