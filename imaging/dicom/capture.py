@@ -82,7 +82,7 @@ def write_capture(
     if calibration is not None:
         _spacing(ds, calibration)
     _pixels(ds, pictures, frame_time_ms)
-    return to_bytes(ds, transfer_syntax=RLELossless)
+    return to_bytes(ds, like=source, transfer_syntax=RLELossless)
 
 
 def _laterality(ds: Dataset, study: object, source: Dataset | None, laterality: str | None) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence as DicomSequence
@@ -139,8 +141,56 @@ def coding_scheme_identification() -> DicomSequence:
     return DicomSequence([item])
 
 
-def to_bytes(ds: Dataset, *, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes:
-    """The DICOM file (PS3.10) of a data set, with its file meta group."""
+# Specific Character Set (0008,0005), PS3.3 C.12.1.1.2: those of one byte a character.
+ONE_BYTE_CHARSETS = {
+    "ISO_IR 100": "iso8859_1",
+    "ISO_IR 101": "iso8859_2",
+    "ISO_IR 109": "iso8859_3",
+    "ISO_IR 110": "iso8859_4",
+    "ISO_IR 144": "iso8859_5",
+    "ISO_IR 126": "iso8859_7",
+    "ISO_IR 148": "iso8859_9",
+}
+TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+
+
+def _keep_charset(ds: Dataset, source: Dataset) -> None:
+    """Takes over the source's character set where all our words fit into it.
+
+    Then a patient's name has the same bytes in all objects of a study, which some checkers
+    compare; words that do not fit stay UTF-8, which every reader knows.
+    """
+    charset = source.get("SpecificCharacterSet")
+    codec = ONE_BYTE_CHARSETS.get(charset) if isinstance(charset, str) else None
+    if codec is None:
+        return
+    try:
+        for text in _texts(ds):
+            text.encode(codec)
+    except UnicodeEncodeError:
+        return
+    ds.SpecificCharacterSet = charset
+
+
+def _texts(ds: Dataset) -> Iterator[str]:
+    """Every text in a data set; what was encoded by hand (ASCII by its making) is passed over."""
+    for tag in ds.keys():
+        element = ds.get_item(tag)
+        if isinstance(element, RawDataElement) or element is None:
+            continue
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _texts(item)
+        elif element.VR in TEXT_VRS and not element.is_empty:
+            yield str(element.value)
+
+
+def to_bytes(
+    ds: Dataset, *, like: Dataset | None = None, transfer_syntax: str = ExplicitVRLittleEndian
+) -> bytes:
+    """The DICOM file (PS3.10) of a data set, in the character set of `like` if that can be."""
+    if like is not None:
+        _keep_charset(ds, like)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ds.SOPClassUID
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID

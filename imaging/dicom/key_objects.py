@@ -71,7 +71,7 @@ def write_key_objects(
     study.ReferencedSeriesSequence = evidence.series()
     ds.CurrentRequestedProcedureEvidenceSequence = DicomSequence([study])
     ds.update(container(None, title, *items, template="2010"))
-    return to_bytes(ds)
+    return to_bytes(ds, like=header)
 
 
 def _reference(kind: str, sop: Dataset) -> Dataset:

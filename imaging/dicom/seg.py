@@ -114,7 +114,7 @@ def write_seg(
     groups = [_frame_group(header, number, frame, order[frame]) for number, _, frame in frames]
     encode.set_raw_sequence(ds, "PerFrameFunctionalGroupsSequence", b"".join(groups))
     _pixels(ds, header, np.stack([segments[structure][frame] for _, structure, frame in frames]))
-    return to_bytes(ds)
+    return to_bytes(ds, like=header)
 
 
 def is_binary_safe(*, rows: int, columns: int, frames: int) -> bool:

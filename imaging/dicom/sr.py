@@ -137,7 +137,7 @@ def write_sr(
     root = container(None, c.IMAGING_MEASUREMENT_REPORT, template="1500")
     root.ContentSequence = DicomSequence(_body(header, report, instance, verified))
     ds.update(root)
-    return to_bytes(ds)
+    return to_bytes(ds, like=header)
 
 
 def _body(

@@ -104,7 +104,7 @@ def write_state(
         ds.PresentationLUTShape = "INVERSE" if inverted else "IDENTITY"
     else:
         ds.ICCProfile = header.get("ICCProfile") or srgb_profile()
-    return to_bytes(ds)
+    return to_bytes(ds, like=header)
 
 
 @cache

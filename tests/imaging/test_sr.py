@@ -223,6 +223,21 @@ def test_names_and_words_come_back_whatever_the_source_was_written_in(
     assert dicom_errors(path) == []
 
 
+def test_words_that_fit_leave_the_name_s_bytes_as_they_are_in_the_source(
+    put: Put, noise: Noise, tmp_path: Path
+) -> None:
+    source = put(noise(), scale())
+    ds = dcmread(source)
+    ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 100", "Müller^José"
+    ds.save_as(source)
+    path = tmp_path / "sr.dcm"
+    path.write_bytes(write_sr(source, report(cautions=("2 × 3",)), instance=names("sr", 3)))
+    assert dcmread(path).SpecificCharacterSet == "ISO_IR 100"
+    assert "Müller^José".encode("latin-1") in path.read_bytes()
+    assert study_errors(tmp_path) == []
+    assert dicom_errors(path) == []
+
+
 def test_a_clinician_without_an_organization_can_verify(written: Callable[..., Path]) -> None:
     alone = Verifier(name="House^Gregory", organization="", at=WHO.at)
     path = written(1, alone)
