@@ -19,6 +19,8 @@ export class ApiProblem extends Error {
 
 /** Asks whoever listens for a key. @type {{ask: () => Promise<string | null>}} */
 export const door = { ask: async () => null };
+/** One question for all calls that were refused. @type {Promise<string | null> | null} */
+let asking = null;
 
 /** @param {Record<string, string>} [more] @returns {Record<string, string>} */
 function headers(more) {
@@ -41,7 +43,8 @@ export async function call(path, options = {}) {
     throw new ApiProblem({ status: 0, title: T.problem.offline, remedy: T.problem.offlineRemedy });
   }
   if (response.status === 401) {
-    const key = await door.ask();
+    asking ??= door.ask().finally(() => (asking = null));
+    const key = await asking;
     if (key) {
       sessionStorage.setItem(KEY, key);
       return call(path, options);

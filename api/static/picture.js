@@ -206,7 +206,7 @@ export class Picture {
 
   /** Does what the tool does at a point. @param {ImagePoint} at */
   act(at) {
-    if (!this.listener || !this.inside(at)) return;
+    if (!this.listener || this.columns < 2 || !this.inside(at)) return;
     if (this.tool === 'add' || this.tool === 'remove')
       this.listener.click(g.pixelIndex(at, this.columns, this.rows), this.tool === 'add');
     else if (this.tool !== 'look') this.listener.point(at);

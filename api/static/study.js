@@ -717,7 +717,8 @@ class StudyPage {
 
   ask = settle(async () => {
     if (this.left || !this.form?.complete()) return;
-    const asked = { ...this.form.read() };
+    const { prior_treatments, safety } = this.a.request;
+    const asked = { ...this.form.read(), prior_treatments, safety };
     const serial = ++this.asked;
     try {
       const answer = await post('/what-if', whatIfBody(this.a, asked));
@@ -855,7 +856,7 @@ function inserted(nodes, at) {
 
 /** The body of a what-if: the inputs as typed and the volume as measured. @param {any} a @param {any} asked */
 export function whatIfBody(a, asked) {
-  const clean = Object.fromEntries(Object.entries(asked).filter(([, v]) => v !== null && v !== ''));
+  const clean = Object.fromEntries(Object.entries(asked).filter(([, v]) => v !== null && v !== undefined && v !== ''));
   const v = a.plan?.volume;
   return { request: clean, volume: v?.known ? { volume_ml: v.volume_ml, interval_ml: v.interval_ml, method: v.method } : null };
 }

@@ -44,7 +44,8 @@ def patch(service: Service, analysis_id: str, change: dict[str, Any]) -> None:
 
 
 def on_screen(page: Any, column: float, row: float) -> tuple[float, float]:
-    """Where an image point lies on the screen."""
+    """Where an image point lies on the screen, once there is an image."""
+    page.locator(".viewport svg[viewBox]").wait_for(state="attached")
     found = page.evaluate(
         """([c, r]) => {
             const svg = document.querySelector('.viewport svg');
@@ -152,6 +153,9 @@ def test_the_whole_path(desk: Desk, service: Service) -> None:
         page.get_by_role("button", name="DICOM Segmentation").click()
     assert Path(download.value.path()).read_bytes()[128:132] == b"DICM"
     page.get_by_role("button", name="Close").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Print plan").click()
+    assert Path(download.value.path()).read_bytes().startswith(b"%PDF")
 
     page.get_by_role("button", name="Record what was given").click()
     page.get_by_label("Units at site 2").fill("20")
@@ -210,10 +214,28 @@ def test_by_keyboard_alone(desk: Desk, service: Service) -> None:
     page.keyboard.press("Enter")
     page.locator("dialog").wait_for()
     page.locator("dialog input[value=unknown]").first.wait_for()
-    page.keyboard.press("Tab")
     page.keyboard.press("Escape")
     page.locator("dialog").wait_for(state="detached")
     assert page.evaluate("document.activeElement.id") == "confirm"
+
+    page.keyboard.press("Enter")
+    tab_to("input[name=prior]")
+    page.keyboard.press("ArrowDown")
+    tab_to("dialog .stack > button")
+    page.keyboard.press("Enter")
+    tab_to("dialog button.primary")
+    page.keyboard.press("Enter")
+    page.get_by_label("Your name").wait_for()
+    for _ in range(page.locator("dialog input[type=checkbox]").count()):
+        tab_to("dialog input[type=checkbox]")
+        page.keyboard.press("Space")
+    tab_to("dialog input[autocomplete=name]")
+    page.keyboard.type("Dr. Ada Example")
+    page.keyboard.press("Tab")
+    page.keyboard.type("physician")
+    tab_to("dialog button.primary")
+    page.keyboard.press("Enter")
+    state(page, "confirmed")
 
 
 def test_a_failed_job(desk: Desk, service: Service) -> None:
@@ -511,6 +533,30 @@ def test_the_service_away(desk: Desk, service: Service) -> None:
     page.get_by_text("The service cannot be reached.").wait_for()
     page.context.set_offline(False)
     page.get_by_text("The service cannot be reached.").wait_for(state="detached", timeout=12_000)
+
+
+def test_a_service_that_asks_for_a_key(desk: Desk, service: Service) -> None:
+    """One question, however many calls were refused; the key goes with every call after it."""
+    page = desk("/icon.svg")
+    asked: list[str] = []
+
+    def guard(route: Any) -> None:
+        if route.request.headers.get("authorization") == "Bearer secret":
+            route.continue_()
+        else:
+            asked.append(route.request.url)
+            problem = {"status": 401, "detail": "The request carries no key.", "code": "x"}
+            route.fulfill(
+                status=401, content_type="application/problem+json", body=json.dumps(problem)
+            )
+
+    page.route("**/api/v1/**", guard)
+    page.goto(service.base + "/#/reference")
+    page.get_by_label("Key", exact=True).fill("secret")
+    assert page.get_by_role("dialog").count() == 1
+    page.get_by_role("button", name="Use", exact=True).click()
+    page.get_by_text("Dose rows").first.wait_for()
+    assert len(asked) >= 3
 
 
 def test_session_and_side_by_side(desk: Desk, service: Service) -> None:
