@@ -90,8 +90,8 @@ def _laterality(ds: Dataset, study: object, source: Dataset | None, laterality: 
         laterality = study.laterality
     if laterality is None and source is not None:
         laterality = source.get("Laterality") or source.get("ImageLaterality")
-    if laterality:
-        ds.Laterality = laterality
+    # Type 2C of the General Series module: empty where no side is named.
+    ds.Laterality = laterality or ""
 
 
 def _spacing(ds: Dataset, calibration: Calibration) -> None:

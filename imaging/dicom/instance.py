@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.dataelem import RawDataElement
+from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence as DicomSequence
@@ -53,6 +54,10 @@ ALWAYS_THERE = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
+
+
+# PS3.5 table 6.2-1: dates as yyyy.mm.dd and times as hh:mm:ss stem from before DICOM.
+OLD_FORMS = {"DA": ".", "TM": ":"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +110,12 @@ def new_dataset(
     for keyword in PATIENT_AND_STUDY:
         if keyword in source:
             element = source[keyword]
-            value = str(element.value) if element.VR == "PN" else element.value
-            setattr(ds, keyword, value)
+            value = element.value
+            if element.VR == "PN":
+                value = str(value)
+            elif element.VR in OLD_FORMS and isinstance(value, str):
+                value = value.replace(OLD_FORMS[element.VR], "")
+            ds[keyword] = DataElement(element.tag, element.VR, value, validation_mode=IGNORE)
     for keyword in ALWAYS_THERE:
         if keyword not in ds:
             setattr(ds, keyword, "")
@@ -174,7 +183,8 @@ def _keep_charset(ds: Dataset, source: Dataset) -> None:
 
 def _texts(ds: Dataset) -> Iterator[str]:
     """Every text in a data set; what was encoded by hand (ASCII by its making) is passed over."""
-    for tag in ds.keys():
+    tags = list(ds.keys())  # looping over a data set itself would parse what is raw
+    for tag in tags:
         element = ds.get_item(tag)
         if isinstance(element, RawDataElement) or element is None:
             continue
