@@ -49,8 +49,8 @@ from models.training.negatives import make_negatives
 from models.training.scenes import make_scenes
 
 DEFAULT_MIX: Final = {
-    "long": 3,
-    "second": 2,
+    "long": 4,
+    "second": 1,
     "thigh": 1,
     "muscle": 4,
     "panorama": 1,
@@ -182,7 +182,7 @@ class ExampleSource:
         entries = list(groups.values())[int(random.integers(0, len(groups)))]
         sample, target = entries[int(random.integers(0, len(entries)))]
         prompted = {
-            "long": 0.45,
+            "long": 0.3,
             "thigh": 0.35,
             "muscle": 0.85,
             "panorama": 0.75,
