@@ -27,7 +27,7 @@ from app.clinic.errors import ClinicError
 from app.errors import AppError, TookTooLong, WorkerDied
 from app.hub import Hub
 from app.plan_text import canonical_json
-from app.processes import WorkerPlace, tell_stage
+from app.processes import WorkerPlace, with_stages
 from app.rows import AnalysisRow, JobRow, MaskRow, RevisionRow, SourceRow
 from app.settings import Settings
 from app.store import Store
@@ -261,7 +261,7 @@ class JobRunner:
     def _work_on(self, lane: _Lane, lease: Lease) -> None:
         began = time.monotonic()
         try:
-            future = lane.place.run(_in_worker, self._run, lease.task)
+            future = lane.place.run(with_stages, self._run, lease.task)
             analysis = lane.place.result(future, within_s=self._settings.job_time_limit_s)
         except WorkerDied as died:
             if lane.cancelled:
@@ -354,10 +354,6 @@ class JobRunner:
                 stage = self.stage(job.analysis_id)
                 job.stage = None if stage is None else stage.value
             return [job.analysis_id for job in jobs if job.cancel]
-
-
-def _in_worker(run: Run, task: AnalysisTask) -> Analysis:
-    return run(task, tell_stage)
 
 
 def _takeable() -> Any:

@@ -23,6 +23,7 @@ from app.analysis import Stage
 from app.errors import TookTooLong, WorkerDied
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 STAGES = tuple(Stage)
 _SPAWN = multiprocessing.get_context("spawn")
@@ -138,6 +139,11 @@ def tell_stage(stage: Stage) -> None:
     """Shows the service how far the job is; called within a worker."""
     if _stage_told is not None:
         _stage_told.value = STAGES.index(stage)
+
+
+def with_stages(work: Callable[[S, Callable[[Stage], None]], T], task: S) -> T:
+    """What `work` makes of the task, its stages told; it stands here so that a worker is light."""
+    return work(task, tell_stage)
 
 
 def _become_worker(stage: c_int, memory_bytes: int, warm_up: Callable[[], None] | None) -> None:

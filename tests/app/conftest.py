@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 from app import records
 from app.intake import Upload, examine
@@ -18,16 +21,34 @@ from app.settings import Settings
 from app.submission import submit
 from tests.app import studies, workloads
 
+POSTGRES = "SONODOSE_TEST_POSTGRES"
+"""An environment variable with the URL of a PostgreSQL server: the same tests run on it then."""
+
+
+def fresh_database() -> dict[str, Any]:
+    """The settings of a new database on the server of the environment; none: SQLite."""
+    server = os.environ.get(POSTGRES)
+    if server is None:
+        return {}
+    name = f"t{uuid.uuid4().hex}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    url = make_url(server).set(database=name)
+    return {"database_url": url.render_as_string(hide_password=False)}
+
+
 Opener = Callable[..., Services]
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opener]:
     """Services over a fresh folder, started, with a stand-in for the analysis."""
+    database = fresh_database()
     with ExitStack() as stack:
 
         def opener(run: Run = workloads.quick, *, start: bool = True, **changes: Any) -> Services:
-            given = {"data_dir": tmp_path / "data", "workers": 1, **changes}
+            given = {"data_dir": tmp_path / "data", "workers": 1, **database, **changes}
             parts = open_services(Settings(**given), run=run, warm=None)
             if start:
                 parts.start()
@@ -64,7 +85,7 @@ def state_of(parts: Services, analysis_id: str) -> AnalysisRecord:
         return records.load(session, analysis_id)
 
 
-def until(parts: Services, analysis_id: str, *states: str, within_s: float = 20) -> AnalysisRecord:
+def until(parts: Services, analysis_id: str, *states: str, within_s: float = 60) -> AnalysisRecord:
     """The analysis once it is in one of these states."""
     end = time.monotonic() + within_s
     while True:
