@@ -234,7 +234,7 @@ def _all_same(scales: Sequence[Calibration]) -> bool:
 
 def _from_regions(b_mode: Sequence[UltrasoundRegion]) -> ScaleReading:
     boxes = sorted(
-        (region.box for region in b_mode if region.box is not None),
+        {region.box for region in b_mode if region.box is not None},
         key=lambda box: -box.rows * box.columns,
     )
     box = boxes[0] if boxes else None

@@ -113,6 +113,12 @@ def test_two_b_mode_regions_of_one_scale_give_it() -> None:
     assert reading.region is None
 
 
+def test_a_region_that_is_told_twice_is_one_region() -> None:
+    reading = read_scale(image(TISSUE_2D, TISSUE_2D))
+    assert reading.calibration is not None
+    assert reading.region == PixelBox(column0=10, row0=20, column1=310, row1=220)
+
+
 def test_two_b_mode_regions_of_unlike_scales_give_none() -> None:
     left = {**TISSUE_2D, "RegionLocationMinX0": 0, "RegionLocationMaxX1": 149}
     right = {**TISSUE_2D, "RegionLocationMinX0": 160, "PhysicalDeltaX": 0.006}
