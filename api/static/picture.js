@@ -188,7 +188,7 @@ export class Picture {
         : null,
       on('nerve') && scene.structures.nerve ? s('path.nerve', { d: scene.structures.nerve }) : null,
       on('marks') && scene.scale ? draw.marks(scene.scale, this.columns, this.rows, k) : null,
-      on('needles') ? scene.needles.map(([from, to]) => draw.needle(from, to)) : null,
+      on('needles') && !scene.nodes ? scene.needles.map(([from, to]) => draw.needle(from, to)) : null,
       on('clicks') ? scene.clicks.map((click) => draw.click(click, k)) : null,
       scene.nodes ? draw.nodes(scene.nodes, k) : null,
       on('sites') && !scene.nodes ? scene.sites.map((site) => draw.site(site, k)) : null,
