@@ -129,7 +129,7 @@ def plain_example(image: GreyImage, *, random: Random, size: int) -> Draw:
     if random.random() < 0.5:
         grey = vary_intensity(grey, random, 0.6)
     clicks = []
-    if random.random() < 0.4:
+    if random.random() < 0.5:
         clicks = [(float(random.uniform(0, size)), float(random.uniform(0, size)), True)]
     view = str(random.choice(VIEW_OUTPUTS[:2])) if random.random() < 0.3 else None
     return Draw(

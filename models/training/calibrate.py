@@ -20,13 +20,7 @@ def calibrate(rows: Sequence[Row], *, good_lost: float = 0.02) -> Calibration:
 
     `good_lost` is the share of good answers (Dice at least 0.8) that either limit may withhold.
     """
-    muscles = [
-        row
-        for row in rows
-        if row.kind == "muscle"
-        and row.outline in ("high", "medium")
-        and row.mode in ("auto", "click", "corrected")
-    ]
+    muscles = trusted_rows(rows)
     if not muscles:
         raise ValueError("there are no muscle rows to calibrate on")
     confidence = _confidence_curve(muscles)
@@ -45,7 +39,7 @@ def calibrate(rows: Sequence[Row], *, good_lost: float = 0.02) -> Calibration:
         thickness_high=thick_high,
         # Never so lax that a coin's toss would pass, whatever the good images allow.
         not_muscle_limit=_rounded(
-            min(0.5, max(0.02, _quantile([row.not_muscle for row in good], good, 1.0 - good_lost)))
+            min(0.5, max(0.002, _quantile([row.not_muscle for row in good], good, 1.0 - good_lost)))
         ),
         confidence_limit=_rounded(
             min(0.75, _quantile([trusted(row) for row in good], good, good_lost))
@@ -56,6 +50,24 @@ def calibrate(rows: Sequence[Row], *, good_lost: float = 0.02) -> Calibration:
         nerve_score=score_limit([row for row in rows if row.kind == "nerve"]),
         vessel_score=score_limit([row for row in rows if row.kind == "vessel"]),
     )
+
+
+def trusted_rows(
+    rows: Sequence[Row], modes: Sequence[str] = ("auto", "click", "corrected")
+) -> list[Row]:
+    """The muscle rows whose truth is known: outlines of high and medium confidence.
+
+    Automatic answers on the `transverse` pictures are left out: not every muscle of theirs was
+    outlined, so that the largest whole muscle may be one without a label.
+    """
+    return [
+        row
+        for row in rows
+        if row.kind == "muscle"
+        and row.outline in ("high", "medium")
+        and row.mode in modes
+        and not (row.collection == "transverse" and row.mode == "auto")
+    ]
 
 
 def weights_by_group(rows: Sequence[Row]) -> NDArray[np.float64]:

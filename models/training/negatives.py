@@ -221,6 +221,12 @@ def _scan(echo: _Float32, random: Random) -> GreyImage:
     fade = np.exp(-random.uniform(0, 2) * np.linspace(0, 1, _SIZE, dtype=np.float32))[:, None]
     grey = speckle((echo * fade).astype(np.float32), random)
     if random.random() < 0.6:
+        # Deep, low-frequency scans are dark and smooth, with haze near the probe.
+        soft = np.asarray(cv2.GaussianBlur(grey, (0, 0), random.uniform(0.7, 2.6)), np.float32)
+        near = np.exp(-np.linspace(0, 1, _SIZE, dtype=np.float32) / random.uniform(0.03, 0.3))
+        soft += random.uniform(0, 50) * near[:, None] * (soft + 20) / 100
+        grey = _grey(np.asarray(soft * 2.0 ** random.uniform(-2.2, 0.2), np.float32))
+    if random.random() < 0.6:
         grey = _fan(grey, random)
     if random.random() < 0.25:
         corner = random.integers(20, 160, 2)

@@ -13,27 +13,18 @@ from matplotlib.figure import Figure
 
 from imaging.arrays import ColourImage, GreyImage
 from models.card import Calibration
-from models.training.calibrate import weights_by_group
+from models.training.calibrate import trusted_rows, weights_by_group
 from models.training.data import Sample
 from models.training.evaluate import Row
 
 _TILE_PX = 220
 
 
-def trusted_rows(rows: Sequence[Row], modes: Sequence[str] = ("auto", "click")) -> list[Row]:
-    """The muscle rows with outlines of high and medium confidence in these modes."""
-    return [
-        row
-        for row in rows
-        if row.kind == "muscle" and row.outline in ("high", "medium") and row.mode in modes
-    ]
-
-
 def risk_coverage(rows: Sequence[Row], calibration: Calibration, path: Path) -> None:
     """Nothing; a PNG at `path`: mean 1 - Dice of what is answered over the share answered."""
     plot, axes = _axes("share of images answered", "mean 1 − Dice of the answered")
     for view, colour in (("long_axis", "tab:blue"), ("short_axis", "tab:orange")):
-        own = [row for row in trusted_rows(rows) if row.view == view]
+        own = [row for row in trusted_rows(rows, ("auto", "click")) if row.view == view]
         if not own:
             continue
         own.sort(key=lambda row: -row.quality)
@@ -63,7 +54,7 @@ def reliability(rows: Sequence[Row], calibration: Calibration, path: Path) -> No
     plot, axes = _axes("confidence (Dice predicted)", "Dice reached")
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.7)
     for view, colour in (("long_axis", "tab:blue"), ("short_axis", "tab:orange")):
-        own = [row for row in trusted_rows(rows) if row.view == view]
+        own = [row for row in trusted_rows(rows, ("auto", "click")) if row.view == view]
         if not own:
             continue
         told = np.array([_confidence(row, calibration) for row in own])
@@ -93,7 +84,7 @@ def failures(
     """Nothing; a PNG at `path` of the worst answers: label green, answer red, Dice written."""
     by_name = {(sample.collection, sample.name): sample for sample in samples}
     worst: list[Row] = []
-    for row in sorted(trusted_rows(rows), key=lambda row: row.dice):
+    for row in sorted(trusted_rows(rows, ("auto", "click")), key=lambda row: row.dice):
         # One picture of a group: look-alikes fail alike.
         if all(row.group != other.group for other in worst):
             worst.append(row)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.card import Calibration, Curve
-from models.training.calibrate import calibrate
+from models.training.calibrate import calibrate, trusted_rows
 from models.training.evaluate import Report, Row, figure, quantile_over_images, report
 
 _PARTS = 5
@@ -56,13 +56,7 @@ def table(rows: Sequence[Row]) -> Report:
 
 def cross_fitted(rows: Sequence[Row]) -> list[Judged]:
     """The muscle rows (automatic, one click, corrected), each judged by the other groups."""
-    asked = [
-        row
-        for row in rows
-        if row.kind == "muscle"
-        and row.outline in ("high", "medium")
-        and row.mode in ("auto", "click", "corrected")
-    ]
+    asked = trusted_rows(rows)
     groups = sorted({row.group for row in asked})
     random.Random(0).shuffle(groups)  # noqa: S311 - a split, not a secret
     part_of = {group: number % _PARTS for number, group in enumerate(groups)}

@@ -55,8 +55,8 @@ DEFAULT_MIX: Final = {
     "muscle": 4,
     "panorama": 1,
     "structures": 2,
-    "scene": 2,
-    "negative": 1,
+    "scene": 1,
+    "negative": 2,
 }
 """How many images of each kind are in a batch."""
 
@@ -277,7 +277,7 @@ def loss_of(output: NetworkOutput, batch: _Batch) -> tuple[Tensor, dict[str, flo
         both = (mask * truth).sum((1, 2))
         size = mask.sum((1, 2)) + truth.sum((1, 2))
         reached = torch.where(size > 0, 2 * both / size.clamp(min=1), torch.zeros_like(size))
-        judged = (known[:, 0] > 0.15).float() * torch.where(refused > 0, 0.3, 1.0)
+        judged = (known[:, 0] > 0.15).float()
     quality = functional.binary_cross_entropy_with_logits(
         output.quality, reached, weight=judged, reduction="sum"
     ) / judged.sum().clamp(min=1.0)
