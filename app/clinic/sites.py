@@ -29,6 +29,9 @@ from imaging.geometry import ImagePoint, TissuePoint
 GRID_CELLS = 2500
 """About how many cells a section's muscle is divided into to find margins and spread sites."""
 
+MOST_CELLS = 40_000
+"""About how many cells there are at most with the margins around the muscle."""
+
 LLOYD_ROUNDS = 20
 """Most rounds of moving each site to the centre of its part."""
 
@@ -126,9 +129,12 @@ def _tissue(section: ObservedSection, calibration: Calibration, policy: Policy) 
     row0, row1, column0, column1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     row_mm, column_mm = calibration.row_mm_per_px, calibration.column_mm_per_px
     area_mm2 = calibration.area_mm2(float(np.count_nonzero(mask[row0:row1, column0:column1])))
-    cell_mm = math.sqrt(area_mm2 / GRID_CELLS)
-    per_row, per_column = _odd(cell_mm / row_mm), _odd(cell_mm / column_mm)
     around = policy.avoid_margin_mm
+    with_margins_mm2 = ((row1 - row0) * row_mm + 2 * around) * (
+        (column1 - column0) * column_mm + 2 * around
+    )
+    cell_mm = math.sqrt(max(area_mm2 / GRID_CELLS, with_margins_mm2 / MOST_CELLS))
+    per_row, per_column = _odd(cell_mm / row_mm), _odd(cell_mm / column_mm)
     grow_row, grow_column = math.ceil(around / row_mm) + 1, math.ceil(around / column_mm) + 1
     inside = _blocks(
         _window(mask, row0, row1, column0, column1, grow_row, grow_column), per_row, per_column

@@ -62,8 +62,11 @@ QUICK = (
 SECONDS = 120
 """A mutant that runs longer than this (an endless loop) counts as noticed."""
 
-ALIKE: dict[str, str] = {}
-"""Mutants that change no number, by `module:line text`, each with the reason."""
+ALIKE: dict[str, str] = {
+    "amount abs(after - before) > TOLERANCE  →  abs(after - before) >= TOLERANCE": "no difference "
+    "is exactly the tolerance of floating point",
+}
+"""Mutants that change no number, by their name without the line, each with the reason."""
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -98,7 +101,8 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        return f"{self.module}:{self.line} {self.before}  →  {self.after}"
+        """What was changed into what, without the line, which moves."""
+        return f"{self.module} {self.before}  →  {self.after}"
 
 
 def places(tree: ast.Module) -> Iterator[ast.AST]:
@@ -275,7 +279,8 @@ def main(arguments: Sequence[str]) -> int:
             if noticed(mutant, QUICK, 5) or noticed(mutant, ["test_properties.py"], 40):
                 continue
             reason = ALIKE.get(mutant.name)
-            print(f"survived  {mutant.name}" + (f"  ({reason})" if reason else ""), flush=True)
+            said = f"  ({reason})" if reason else ""
+            print(f"survived  line {mutant.line}: {mutant.name}{said}", flush=True)
             if reason is None:
                 survivors.append(mutant.name)
     print(

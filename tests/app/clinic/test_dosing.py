@@ -253,6 +253,16 @@ def test_the_bounded_ratio_moves_the_dose(
     assert dose.units.value == units
 
 
+def test_a_bounded_ratio_says_so(make: Any, tables: ClinicalTables) -> None:
+    """The words tell the measured ratio, and its bound only where it was bounded."""
+    texts = {
+        volume_ml: planned(make.inputs(), volume(volume_ml), tables).adjustments[0].text
+        for volume_ml in (20.0, 129.33)
+    }
+    assert "is 0.14, bounded to 0.5" in texts[20.0]
+    assert "is 0.90 (research feature)" in texts[129.33]
+
+
 def test_ends_of_the_label_hold(make: Any, tables: ClinicalTables) -> None:
     """The ratio never leaves the range: 200 × 1.25 stays 200, and 50 × 0.5 stays 50."""
     top = planned(make.inputs(severity=Severity(scale="MAS", value="4")), volume(300), tables)
@@ -458,6 +468,17 @@ def test_the_site_cap_in_millilitres(make: Any, tables: ClinicalTables) -> None:
     (caution,) = [c for c in unknown.cautions if c.code == "dilution_unknown"]
     assert caution.blocks_confirmation
     assert "1 mL" in caution.text
+
+
+def test_a_dilution_too_thin_for_one_step_leaves_no_dose(make: Any, tables: ClinicalTables) -> None:
+    """At 1 Unit per mL a site of 1 mL holds less than one dispensing step: refused, not guessed."""
+    inputs = make.inputs(
+        muscle="gastrocnemius_medial",
+        product="DYSPORT",
+        indication="lower_limb_spasticity",
+        dilution=Dilution(units=500, ml=500),
+    )
+    assert refused(inputs, UNKNOWN, tables).code == "nothing_left_under_caps"
 
 
 def test_a_childs_site_holds_half_a_millilitre(make: Any, tables: ClinicalTables) -> None:
