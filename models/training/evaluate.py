@@ -84,6 +84,8 @@ class EvaluateSettings:
     """Ask only what this fold holds out; None asks everything."""
     negatives: Path | None = None
     """A folder with one subfolder of images for each class of images without muscle."""
+    most_per_group: int | None = None
+    """Ask at most so many images of a group, spread evenly: look-alikes answer alike."""
     masks: Path | None = None
     """A folder to keep the out-of-fold masks in, as small PNG."""
     progress: Callable[[int, int], None] | None = None
@@ -95,6 +97,8 @@ def evaluate(segmenter: Segmenter, settings: EvaluateSettings) -> list[Row]:
     folds = folds_by_group(samples, seed=0)
     if settings.hold_out is not None:
         samples = [one for one in samples if settings.hold_out.holds(one, folds)]
+    if settings.most_per_group is not None:
+        samples = thinned(samples, settings.most_per_group)
     rows: list[Row] = []
     for number, sample in enumerate(samples):
         rows.extend(ask_sample(segmenter, sample, settings))
@@ -103,6 +107,18 @@ def evaluate(segmenter: Segmenter, settings: EvaluateSettings) -> list[Row]:
     if settings.negatives is not None:
         rows.extend(ask_negatives(segmenter, settings.negatives, settings.run))
     return rows
+
+
+def thinned(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """At most so many samples of each group, spread evenly over it, in the given order."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.group, []).append(sample)
+    return [
+        own[place]
+        for own in groups.values()
+        for place in sorted({round(k * (len(own) - 1) / max(1, most - 1)) for k in range(most)})
+    ]
 
 
 def ask_sample(segmenter: Segmenter, sample: Sample, settings: EvaluateSettings) -> list[Row]:
@@ -135,6 +151,9 @@ def _clicked_rows(
     look = segmenter.look(grey, _prompt(sample, clicks))
     rows = [_muscle_row(sample, target, look, "click", settings.run)]
     _keep_mask(settings, sample, "click", look)
+    if sample.view == "long_axis" and target.automatic:
+        # The question here is the automatic answer; the click is asked for completeness.
+        return rows
     for moved in moved_clicks(truth, middle):
         elsewhere = segmenter.look(grey, _prompt(sample, [moved]))
         rows.append(_muscle_row(sample, target, elsewhere, "moved", settings.run))
@@ -605,6 +624,7 @@ def main(argv: Sequence[str]) -> int:
     add_fold_arguments(parser)
     parser.add_argument("--run", default="run", help="the run's name in the table")
     parser.add_argument("--negatives", type=Path, help="folder of classes of images without muscle")
+    parser.add_argument("--most-per-group", type=int, help="ask at most so many of a group")
     parser.add_argument("--masks", type=Path, help="folder to keep the masks in")
     parser.add_argument("--rows", type=Path, help="CSV of rows to write, or to read without --data")
     asked = parser.parse_args(argv)
@@ -623,6 +643,7 @@ def main(argv: Sequence[str]) -> int:
                 hold_out=None if fold == Fold() else fold,
                 negatives=asked.negatives,
                 masks=asked.masks,
+                most_per_group=asked.most_per_group,
             ),
         )
         if asked.rows is not None:

@@ -24,6 +24,7 @@ from models.training.evaluate import (
     read_rows,
     report,
     score_limit,
+    thinned,
     write_rows,
 )
 from models.training.negatives import KINDS, make_negatives
@@ -217,6 +218,12 @@ def test_the_figure_of_groups_counts_every_group_once() -> None:
     assert made is not None
     assert abs(made.value - 0.5) < 1e-9
     assert made.groups == 2
+
+
+def test_thinning_keeps_every_group_and_spreads_over_it(folder: Path) -> None:
+    samples = load_samples(folder)
+    assert len(thinned(samples, 1)) == 3
+    assert thinned(samples, 9) == samples
 
 
 def test_moved_clicks_stay_inside() -> None:
