@@ -19,6 +19,8 @@ SHOWN = (
     "mask.png",
     "seg.dcm",
     "sr.dcm",
+    "sc.dcm",
+    "pr.dcm",
     "plan.pdf",
     "fhir",
     "objects",

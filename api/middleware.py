@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from typing import Any
@@ -34,6 +35,7 @@ HEADERS = {
 }
 API_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/problems/")
 
+ID = re.compile(r"[0-9a-f]{32}")
 log = logging.getLogger("sonodose.access")
 
 
@@ -112,12 +114,14 @@ class Edge:
         if not scope["path"].startswith("/api/"):
             return
         principal = state.get("principal")
-        subject = state.get("subject") or scope.get("path_params", {}).get("analysis_id", "")
+        asked = str(state.get("subject") or scope.get("path_params", {}).get("analysis_id", ""))
+        # What was typed as an id may be a name: only ids go into the audit.
+        subject = asked if ID.fullmatch(asked) else ""
         self._services.views.note(
             AuditEntry(
                 principal="(unknown)" if principal is None else principal.name,
                 action=f"{method} {route}"[:100],
-                subject=str(subject)[:200],
+                subject=subject,
                 detail={
                     "status": status,
                     "request_id": state["request_id"],

@@ -65,6 +65,12 @@ KINDS: Mapping[str, ObjectKind] = {
             of_dose=True,
         ),
         ObjectKind(
+            name="sc.dcm", media_type="application/dicom", of_frame=False, make=reporting.capture
+        ),
+        ObjectKind(
+            name="pr.dcm", media_type="application/dicom", of_frame=False, make=reporting.state
+        ),
+        ObjectKind(
             name="plan.pdf", media_type="application/pdf", of_frame=False, make=reporting.pdf
         ),
         ObjectKind(

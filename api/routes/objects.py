@@ -129,6 +129,30 @@ def get_sr(
     return _object(request, parts, analysis_id, revision, "sr.dcm")
 
 
+@router.get("/sc.dcm", response_class=Response, responses={**DICOM, **REFUSED})
+def get_capture(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    revision: OLD = None,
+) -> Response:
+    """The overlay as a DICOM Secondary Capture in the study of the image."""
+    return _object(request, parts, analysis_id, revision, "sc.dcm")
+
+
+@router.get("/pr.dcm", response_class=Response, responses={**DICOM, **REFUSED})
+def get_state(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    revision: OLD = None,
+) -> Response:
+    """Contours and sites as a DICOM presentation state over the source image."""
+    return _object(request, parts, analysis_id, revision, "pr.dcm")
+
+
 @router.get("/plan.pdf", response_class=Response, responses={**PDF, **REFUSED})
 def get_plan_pdf(
     request: Request,
