@@ -107,6 +107,7 @@ export function thumbnail(path, tag) {
       brush.imageSmoothingQuality = 'high';
       brush.drawImage(picture, (canvas.width - w) / 2, (canvas.height - hgt) / 2, w, hgt);
       picture.close();
+      canvas.dataset.drawn = '';
     } catch {
       // No picture yet (the study may not be decodable): the dark square stays.
     }

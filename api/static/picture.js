@@ -36,6 +36,9 @@ export const LAYERS = /** @type {const} */ ([
   'muscle', 'confidence', 'nerve', 'vessel', 'sites', 'needles', 'clicks', 'marks', 'grid',
 ]);
 
+/** Screen pixels above the picture for the words that mark it: they never hide the skin. */
+const HEAD = 40;
+
 /** @type {Scene} */
 const NOTHING = {
   scale: null, contours: [], doubtful: false, structures: { nerve: '', vessel: '' }, sites: [],
@@ -140,7 +143,8 @@ export class Picture {
   fit() {
     const { clientWidth: width, clientHeight: height } = this.viewport;
     if (!width || !height) return;
-    this.view = g.fitView(this.columns, this.rows, width, height, this.aspect);
+    const view = g.fitView(this.columns, this.rows, width, height - HEAD, this.aspect);
+    this.view = { ...view, y: view.y + HEAD };
     this.fitted = true;
     this.place();
   }

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.viewer.conftest import ANSWERED, Desk, Service, serving
-from tests.viewer.test_viewer import api, patch, state
+from tests.viewer.test_viewer import api, patch
 from tools.client import post_analysis
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_screenshots(desk: Desk, real: Service, tmp_path: Path) -> None:
             folder / f"{name}.png", optimize=True
         )
 
-    who = {"id": "DEMO-1", "age_years": 54, "weight_kg": 75, "height_m": 1.75}
+    who = {"age_years": 54, "weight_kg": 75, "height_m": 1.75}
     sample(real, "no_calibration")
     gastrocnemius = sample(real, "gastrocnemius_long_axis")
     sample(real, "vastus_lateralis_panorama")
@@ -66,11 +66,12 @@ def test_screenshots(desk: Desk, real: Service, tmp_path: Path) -> None:
         if api(real, f"/api/v1/analyses/{analysis_id}")["state"] == "draft"
     )
     page = desk("/#/", base=real.base)
-    page.locator("ul.studies li").nth(5).wait_for()
+    page.locator("ul.studies canvas[data-drawn]").nth(4).wait_for()
     picture(page, "work_list")
 
     page.goto(f"{real.base}/#/analyses/{shown}")
     page.locator("svg .muscle").wait_for(state="attached")
+    page.locator(".viewport svg[viewBox]").wait_for(state="attached")
     picture(page, "study")
     page.get_by_role("tab", name="Inputs").click()
     page.get_by_label("Severity, slider").fill("5")
@@ -82,12 +83,13 @@ def test_screenshots(desk: Desk, real: Service, tmp_path: Path) -> None:
     picture(page, "why")
 
     page.goto(f"{real.base}/#/analyses/{gastrocnemius}")
-    page.locator(".headline").wait_for()
+    page.locator(".viewport svg[viewBox]").wait_for(state="attached")
     picture(page, "long_axis")
 
     patch(real, sweep, {"severity": {"value": "4"}})
     page.goto(f"{real.base}/#/analyses/{sweep}")
-    state(page, "draft")
+    page.locator("svg .site").first.wait_for(state="attached")
+    page.locator(".viewport svg[viewBox]").wait_for(state="attached")
     picture(page, "clip")
     page.get_by_role("button", name="Review and confirm").click()
     picture(page, "questions")
@@ -96,7 +98,7 @@ def test_screenshots(desk: Desk, real: Service, tmp_path: Path) -> None:
     picture(page, "confirm")
     page.keyboard.press("Escape")
     page.goto(f"{real.base}/#/analyses/{sweep}/compare?revisions=1,2")
-    page.locator(".two svg .muscle").nth(1).wait_for(state="attached")
+    page.locator(".two svg[viewBox] .muscle").nth(1).wait_for(state="attached")
     picture(page, "revisions")
     page.goto(f"{real.base}/#/session?ids={other},{sweep}")
     page.get_by_text("Units in all").wait_for()
