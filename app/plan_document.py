@@ -14,6 +14,7 @@ from app.request import AnalysisRequest
 from app.scale import Scale
 from imaging.calibration import Calibration
 from imaging.mask import contours
+from imaging.ruler import find_ruler
 
 SUGGESTION = "SUGGESTION: CONFIRM BEFORE USE"
 DEMONSTRATION = "DEMONSTRATION: NOMINAL CALIBRATION"
@@ -90,7 +91,7 @@ def _frame(frame: UsedFrame) -> dict[str, Any]:
         "columns": frame.frame.pixels.shape[1],
         "skin_row": frame.skin_row,
         "quality": {"usable": frame.quality.usable, "reason": frame.quality.reason},
-        "calibration": _scale(frame.scale),
+        "calibration": {**_scale(frame.scale), "ruler": _ruler(frame)},
         "outlined_by": None
         if section is None
         else ("operator" if frame.outline is not None else "network"),
@@ -110,6 +111,22 @@ def _scale(scale: Scale) -> dict[str, Any]:
         "used": None if scale.used is None else _calibration(scale.used),
         "set_aside": None if scale.set_aside is None else _calibration(scale.set_aside),
         "problem": scale.problem,
+    }
+
+
+def _ruler(frame: UsedFrame) -> dict[str, Any] | None:
+    """A burned-in depth ruler where there is no scale: offered, never used without a person."""
+    if frame.scale.used is not None:
+        return None
+    ruler = find_ruler(frame.frame.pixels, frame.region)
+    if ruler is None:
+        return None
+    return {
+        "points": [asdict(ruler.first), asdict(ruler.last)],
+        "ticks": ruler.ticks,
+        "text": f"A ruler with {ruler.ticks} ticks was found beside the picture. If it is one, say "
+        "how many millimetres lie between its ends: these two points and that distance are the "
+        "scale.",
     }
 
 

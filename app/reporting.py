@@ -22,10 +22,12 @@ from app.plan_pdf import plan_pdf
 from imaging import overlay as picture
 from imaging.calibration import Calibration, CalibrationProvenance
 from imaging.dicom import codes
+from imaging.dicom.capture import write_capture
 from imaging.dicom.codes import CodedAnatomy
 from imaging.dicom.instance import NewInstance, derived_uid
 from imaging.dicom.seg import Algorithm, write_seg
 from imaging.dicom.sr import ReportContent, ReportNumber, ReportSite, Verifier, write_sr
+from imaging.dicom.state import StateFrame, StateSite, write_state
 from imaging.frame import Clip, ImageIdentity
 from imaging.geometry import ImagePoint
 from imaging.limits import DecodeLimits
@@ -35,6 +37,8 @@ from imaging.read import peek, read_clip
 
 SEG_SERIES_NUMBER = 9001
 SR_SERIES_NUMBER = 9002
+SC_SERIES_NUMBER = 9003
+PR_SERIES_NUMBER = 9004
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,17 +135,17 @@ def fhir(stored: StoredAnalysis) -> bytes:
     """The plan as a FHIR R4 bundle (application/fhir+json)."""
     source = stored.source(stored.frame(None)["file"])
     facts = peek(Path(source.path), name=source.name, limits=DecodeLimits())
-    who = facts.identity
+    who = facts.identity or ImageIdentity()
     bundle = plan_bundle(
         stored.plan,
         analysis_id=stored.analysis_id,
         revision=stored.revision,
         made=stored.created_at.isoformat(timespec="seconds"),
         subject=FhirSubject(
-            patient_id=who and who.patient_id,
-            issuer=who and who.issuer,
-            patient_name=who and who.patient_name,
-            study_instance_uid=who and who.study_instance_uid,
+            patient_id=who.patient_id,
+            issuer=who.issuer,
+            patient_name=who.patient_name,
+            study_instance_uid=who.study_instance_uid,
         ),
         verifier=stored.verifier,
     )
@@ -200,6 +204,52 @@ def sr(stored: StoredAnalysis) -> bytes:
         _report(stored.plan, record),
         instance=_instance(stored, record, "SR", SR_SERIES_NUMBER, "Injection plan"),
         verified=verified,
+    )
+
+
+def capture(stored: StoredAnalysis) -> bytes:
+    """The overlay as DICOM Secondary Capture in the study of the image: every PACS shows it."""
+    record = _first_dicom(stored)
+    drawn = picture.draw_overlay(_overlay(stored, None))
+    return write_capture(
+        Path(stored.source(record["file"]).path),
+        [drawn],
+        instance=_instance(stored, record, "SC", SC_SERIES_NUMBER, "Injection plan, picture"),
+        source_frame=record["frame"],
+        laterality="L" if stored.plan["target"]["side"] == "left" else "R",
+        description="; ".join(stored.plan["marks"]),
+    )
+
+
+def state(stored: StoredAnalysis) -> bytes:
+    """Contours and sites as a presentation state over the first analysed file.
+
+    Raises NoObject for plain pictures.
+    """
+    record = _first_dicom(stored)
+    sites = stored.plan.get("sites", ())
+    return write_state(
+        Path(stored.source(record["file"]).path),
+        [
+            StateFrame(
+                frame=frame["frame"],
+                muscle=stored.labels(frame["key"]).muscle,
+                sites=tuple(
+                    StateSite(
+                        number=site["number"],
+                        point=ImagePoint(column=site["column"], row=site["row"]),
+                        label=site_label(site, stored.plan["dose"]),
+                    )
+                    for site in sites
+                    if site["frame_key"] == frame["key"]
+                ),
+            )
+            for frame in stored.plan["frames"]
+            if frame["file"] == record["file"] and frame["section"] is not None
+        ],
+        instance=_instance(stored, record, "PR", PR_SERIES_NUMBER, "Injection plan, state"),
+        calibration=_calibration(record),
+        marks=stored.plan["marks"],
     )
 
 

@@ -25,10 +25,12 @@ from app.reporting import StoredAnalysis
 from app.request import AnalysisRequest
 from imaging.dicom.instance import NewInstance
 from imaging.dicom.ultrasound import StudyFacts, write_ultrasound
+from imaging.errors import UnreadableFile
 from imaging.limits import DecodeLimits
 from imaging.phantom import ellipsoid_sweep
 from imaging.read import read_clip
 from models.segment import load_segmenter
+from tests.judges import dicom_errors
 
 NOW = dt.datetime(2026, 11, 25, 10, 0, tzinfo=dt.UTC)
 HOSTILE = "Smith^<b>&amp;</b>"
@@ -132,12 +134,20 @@ def test_frames_are_counted_over_all_files(stored: StoredAnalysis) -> None:
 
 def test_the_objects_point_to_the_study(stored: StoredAnalysis) -> None:
     """Segmentation and report lie in the study of the image, under names that stay the same."""
-    for make in (reporting.seg, reporting.sr):
+    for make in (reporting.seg, reporting.sr, reporting.capture, reporting.state):
         first, second = (pydicom.dcmread(io.BytesIO(make(stored))) for _ in range(2))
         assert first.StudyInstanceUID == "1.2.3"
         assert first.SOPInstanceUID == second.SOPInstanceUID
         confirmed = pydicom.dcmread(io.BytesIO(make(replace(stored, verifier="Dr Ada"))))
         assert confirmed.SOPInstanceUID != first.SOPInstanceUID
+
+
+@pytest.mark.parametrize("kind", ["seg", "sr", "capture", "state"])
+def test_the_validator_finds_no_error(stored: StoredAnalysis, kind: str, tmp_path: Path) -> None:
+    """dciodvfy passes every object of a plan."""
+    path = tmp_path / f"{kind}.dcm"
+    path.write_bytes(getattr(reporting, kind)(stored))
+    assert dicom_errors(path) == []
 
 
 def test_only_a_confirmed_report_is_verified(stored: StoredAnalysis) -> None:
@@ -218,5 +228,5 @@ def test_the_picture_is_made_again_byte_for_byte(stored: StoredAnalysis) -> None
 def test_a_lost_source_is_no_silent_picture(stored: StoredAnalysis, tmp_path: Path) -> None:
     """If the stored image is gone, no picture is drawn on something else."""
     gone = replace(stored, sources=(SourceFile(path=str(tmp_path / "none"), name="a.dcm"),))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UnreadableFile):
         reporting.overlay_png(gone)
