@@ -65,7 +65,10 @@ class DoseAmount:
 
 
 def amount_of(case: DoseCase, volume_ml: float | None) -> DoseAmount:
-    """The dose for a volume in mL (None: ratio 1), never above any cap, rounded down."""
+    """The dose for a volume in mL (None: ratio 1), never above any cap, rounded down.
+
+    No site is left without a dispensing step, unless the physician chose the number of sites.
+    """
     policy, row = case.tables.policy, case.row
     adjustments: list[DoseAdjustment] = []
 
@@ -153,6 +156,8 @@ def amount_of(case: DoseCase, volume_ml: float | None) -> DoseAmount:
         Grade.JUDGEMENT,
         f"Rounded down to the dispensing step of {case.step_units:g} Units.",
     )
+    if case.sites_by_hand is None:
+        sites = max(1, min(sites, round(units / case.step_units)))
     return DoseAmount(units=units, ratio=ratio, site_count=sites, adjustments=tuple(adjustments))
 
 

@@ -74,6 +74,7 @@ def given_in_window(
 
 
 def limits_total(cap: Cap, limb: str) -> bool:
+    """True for a cap on all that one treatment of this limb gets: limb, session or window."""
     return cap.kind in (CapKind.SESSION, CapKind.LIMB, CapKind.CUMULATIVE) and cap.where in (
         "any",
         limb,
@@ -124,6 +125,7 @@ def limits_of(
 
 
 def cap_words(cap: Cap, weight_kg: float | None) -> str:
+    """A cap's value in words, with the multiplication where it goes by weight."""
     if cap.unit == "units_per_kg":
         return f"{cap.value:g} Units/kg × {weight_kg or 0:g} kg = {cap.limit(weight_kg):g} Units"
     return f"{cap.value:g} {'mL' if cap.unit == 'ml' else 'Units'}"

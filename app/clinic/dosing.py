@@ -140,12 +140,15 @@ def plan_dose(
     )
     amount = amount_of(case, volume.volume_ml if isinstance(volume, MuscleVolume) else None)
     if amount.units <= 0:
+        too_thin = site_limit is not None and site_limit[0] <= 0
         return refused(
             "nothing_left_under_caps",
             "Under the caps, with what was already given, no dose is left: "
             + " ".join(a.text for a in amount.adjustments if a.after_units < a.before_units),
-            "prior_treatments",
-            "Wait until the window has passed, or check the earlier treatments.",
+            "dilution" if too_thin else "prior_treatments",
+            "Use a stronger dilution: one site holds less than a dispensing step."
+            if too_thin
+            else "Wait until the window has passed, or check the earlier treatments.",
         )
     ends = (
         [amount_of(case, end).units for end in volume.interval_ml]
@@ -205,7 +208,9 @@ def with_less(
             "Give it a higher priority, or treat it in another session.",
         )
     product, dilution = dose.units.product, inputs.dilution
-    per_site = share_out(units, dose.site_count, tables.policy.dispensing_step_units[product])
+    step_units = tables.policy.dispensing_step_units[product]
+    site_count = min(dose.site_count, round(units / step_units))
+    per_site = share_out(units, site_count, step_units)
     step = dose.step
     for adjustment in adjustments:
         step = Step(
@@ -223,6 +228,7 @@ def with_less(
         dose,
         units=ToxinUnits(product, units),
         interval_units=(min(low, units), min(high, units)),
+        site_count=site_count,
         units_per_site=per_site,
         ml_per_site=None
         if dilution is None

@@ -326,7 +326,7 @@ def _with_units(
     ml = dose.ml_per_site or (None,) * dose.site_count
     return tuple(
         replace(site, units=units, ml=site_ml)
-        for site, units, site_ml in zip(sites, dose.units_per_site, ml, strict=True)
+        for site, units, site_ml in zip(sites, dose.units_per_site, ml, strict=False)
     )
 
 

@@ -234,7 +234,7 @@ def _cut(
             share = min(1.0, left / room)
             for key in keys:
                 after[key] -= (after[key] - floor[key]) * share
-            left -= room * share
+            left = max(0.0, left - room)
     return {
         key: down_to_step(value, step_units)
         for key, value in after.items()

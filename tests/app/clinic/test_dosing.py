@@ -373,6 +373,7 @@ def test_nothing_left_is_a_refusal(make: Any, tables: ClinicalTables) -> None:
     """400 Units given today leave nothing, and the refusal says which cap."""
     dose = refused(make.inputs(prior_treatments=(given(400, 0),)), UNKNOWN, tables, today=TODAY)
     assert dose.code == "nothing_left_under_caps"
+    assert dose.missing_field == "prior_treatments"
     assert "session, all indications" in dose.reason
 
 
@@ -478,7 +479,23 @@ def test_a_dilution_too_thin_for_one_step_leaves_no_dose(make: Any, tables: Clin
         indication="lower_limb_spasticity",
         dilution=Dilution(units=500, ml=500),
     )
-    assert refused(inputs, UNKNOWN, tables).code == "nothing_left_under_caps"
+    thin = refused(inputs, UNKNOWN, tables)
+    assert (thin.code, thin.missing_field) == ("nothing_left_under_caps", "dilution")
+    assert "stronger dilution" in thin.remedy
+
+
+def test_no_site_is_left_without_a_step(make: Any, tables: ClinicalTables) -> None:
+    """One Unit is two steps of a half: two sites, not the three that the size asks for; a number
+    that the physician chose stands."""
+    inputs = make.inputs(prior_treatments=(given(399, 0),))
+    dose = planned(inputs, volume(140), tables, today=TODAY)
+    assert (dose.units.value, dose.site_count, dose.units_per_site) == (1.0, 2, (0.5, 0.5))
+    chosen = planned(inputs, volume(140), tables, today=TODAY, sites_by_hand=3)
+    assert chosen.units_per_site == (0.5, 0.5, 0.0)
+    whole = planned(make.inputs(), volume(140), tables)
+    cut = with_less(whole, 1.0, [], make.inputs(), tables)
+    assert isinstance(cut, DosePlan)
+    assert (cut.site_count, cut.units_per_site) == (2, (0.5, 0.5))
 
 
 def test_a_childs_site_holds_half_a_millilitre(make: Any, tables: ClinicalTables) -> None:
