@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,12 @@ from app.rows import Row
 from app.services import Services
 from app.settings import Settings
 from tests.app import studies, workloads
-from tests.app.conftest import Opener, send, state_of, until
+from tests.app.conftest import POSTGRES, Opener, send, state_of, until
+
+
+sqlite_only = pytest.mark.skipif(
+    POSTGRES in os.environ, reason="PostgreSQL is backed up by its own tools"
+)
 
 
 def rows(parts: Services) -> dict[str, int]:
@@ -78,6 +84,7 @@ def test_retention_spares_what_was_carried_out(opened: Opener) -> None:
     assert upkeep.past_retention(parts.store, 30, at=later) == [analysis_id]
 
 
+@sqlite_only
 def test_a_backup_comes_back_whole(opened: Opener, tmp_path: Path) -> None:
     """A backup of a running service restores to the same analyses and files."""
     parts = opened()
@@ -96,6 +103,7 @@ def test_a_backup_comes_back_whole(opened: Opener, tmp_path: Path) -> None:
     assert again.blobs.read(record.files[0].sha256) == parts.blobs.read(record.files[0].sha256)
 
 
+@sqlite_only
 def test_a_damaged_backup_is_not_put_in_service(opened: Opener, tmp_path: Path) -> None:
     """A changed file of a backup is found by its hash, before the database is in its place."""
     parts = opened()
