@@ -59,6 +59,14 @@ QUICK = (
     "test_no_conversion.py",
     "test_plan_main_job.py",
 )
+FIRST = {
+    "session": "test_sessions.py",
+    "follow_up": "test_sessions.py",
+    "comparison": "test_sessions.py",
+    "cautions": "test_plan.py",
+}
+"""The file that notices most mutants of a module, run alone first; else test_dosing.py."""
+
 SECONDS = 120
 """A mutant that runs longer than this (an endless loop) counts as noticed."""
 
@@ -261,6 +269,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("modules", nargs="*", default=list(MODULES))
     parser.add_argument("--only", type=int, default=0, help="stop after so many mutants")
     parser.add_argument("--every", type=int, default=1, help="take only each n-th mutant")
+    parser.add_argument("--verbose", action="store_true", help="say each mutant on stderr")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
     if noticed(None, QUICK, 5) or noticed(None, ["test_properties.py"], 5):
@@ -276,7 +285,13 @@ def main(arguments: Sequence[str]) -> int:
             if index % options.every:
                 continue
             total += 1
-            if noticed(mutant, QUICK, 5) or noticed(mutant, ["test_properties.py"], 40):
+            if options.verbose:
+                print(f"{total:4d}  line {mutant.line}: {mutant.name}", file=sys.stderr, flush=True)
+            if (
+                noticed(mutant, [FIRST.get(module, "test_dosing.py")], 5)
+                or noticed(mutant, QUICK, 5)
+                or noticed(mutant, ["test_properties.py"], 40)
+            ):
                 continue
             reason = ALIKE.get(mutant.name)
             said = f"  ({reason})" if reason else ""

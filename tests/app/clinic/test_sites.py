@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.clinic.endplates import endplate_words
 from app.clinic.inputs import Sweep
 from app.clinic.needle import best_path, distance_to_segment_mm, obstacles_of, rim
 from app.clinic.plan import plan_muscle
@@ -17,10 +18,9 @@ from app.clinic.sites import (
     MovedSite,
     SitesRefused,
     check_moved_site,
-    endplate_words,
     place_sites,
-    spread_evenly,
 )
+from app.clinic.spread import spread_evenly
 from app.clinic.tables import ClinicalTables
 from imaging.geometry import ImagePoint, TissuePoint
 
