@@ -471,6 +471,26 @@ def test_the_site_cap_in_millilitres(make: Any, tables: ClinicalTables) -> None:
     assert "1 mL" in caution.text
 
 
+@pytest.mark.parametrize(("site_units", "units"), [(60, 60.0), (300, 125.0)])
+def test_the_tightest_of_two_site_caps_holds(
+    make: Any, tmp_path: Path, site_units: int, units: float
+) -> None:
+    """A site's own cap in Units and the label's 1 mL (200 Units here): the smaller one holds."""
+    head = (DATA / "caps.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "caps.csv"
+    path.write_text(
+        f"{head}\nDYSPORT,adult,US,site,any,units,{site_units},,site,L_DYS_HCP,own\n",
+        encoding="utf-8",
+    )
+    inputs = make.inputs(
+        muscle="gastrocnemius_medial",
+        product="DYSPORT",
+        indication="lower_limb_spasticity",
+        dilution=Dilution(units=500, ml=2.5),
+    )
+    assert planned(inputs, UNKNOWN, load_tables(path)).units.value == units
+
+
 def test_a_dilution_too_thin_for_one_step_leaves_no_dose(make: Any, tables: ClinicalTables) -> None:
     """At 1 Unit per mL a site of 1 mL holds less than one dispensing step: refused, not guessed."""
     inputs = make.inputs(
