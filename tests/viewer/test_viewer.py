@@ -357,7 +357,7 @@ def test_a_plain_frame_is_calibrated_by_two_clicks(desk: Desk, service: Service)
     state(page, "draft")
     assert page.locator("#figure-volume").inner_text().startswith("53.")
     page.get_by_role("tab", name="Why").click()
-    page.get_by_text("the operator").wait_for()
+    page.get_by_text("the operator", exact=True).wait_for()
 
 
 def test_a_nominal_scale_is_a_demonstration(desk: Desk, service: Service) -> None:
