@@ -1,9 +1,11 @@
 """DICOM Structured Report (TID 1500) of a plan: sites as points, numbers in groups of their own.
 
 Viewers make a probe of a measurement group that holds a point and no number; a number beside the
-point makes them drop it. So every site is two groups with one tracking identifier's stem: its
-point, and its numbers. The muscle's contour is not published here (the SEG holds it): viewers
-recompute a polygon's area on ultrasound, and wrongly.
+point makes Cornerstone drop it. A group under Imaging Measurements without any point makes OHIF
+3.13 give up on the whole report. So a site is two groups, its point and its numbers, with one
+tracking UID, by which OHIF puts them together again; and what is of no point (area, volume, dose
+of the muscle) is a group under Derived Imaging Measurements. The muscle's contour is not published
+here (the SEG holds it): viewers recompute a polygon's area on ultrasound, and wrongly.
 """
 
 from __future__ import annotations
@@ -152,8 +154,9 @@ def _body(
             "CONTAINS",
             c.IMAGING_MEASUREMENTS,
             *(_site_group(header, site, report.anatomy, instance) for site in report.sites),
-            *_number_groups(report, instance),
+            *_site_number_groups(report, instance),
         ),
+        *_muscle_numbers(report, instance),
         *_evaluations(report),
     ]
 
@@ -222,13 +225,9 @@ def _site_group(
     return _group(f"Site {site.number}", instance, anatomy, point)
 
 
-def _number_groups(report: ReportContent, instance: NewInstance) -> list[Dataset]:
+def _site_number_groups(report: ReportContent, instance: NewInstance) -> list[Dataset]:
+    """The sites' numbers, each under the tracking identifiers of its site's point."""
     groups = []
-    if report.numbers:
-        parts = [part for number in report.numbers for part in _number(number)]
-        product = report.product
-        named = [] if product is None else [text_value("CONTAINS", c.PRODUCT, product)]
-        groups.append(_group("Muscle", instance, report.anatomy, *named, *parts))
     for site in report.sites:
         parts = [
             number_value("CONTAINS", name, value, unit)
@@ -242,8 +241,19 @@ def _number_groups(report: ReportContent, instance: NewInstance) -> list[Dataset
         if parts:
             if report.product is not None and site.units is not None:
                 parts.insert(0, text_value("CONTAINS", c.PRODUCT, report.product))
-            groups.append(_group(f"Site {site.number} numbers", instance, report.anatomy, *parts))
+            groups.append(_group(f"Site {site.number}", instance, report.anatomy, *parts))
     return groups
+
+
+def _muscle_numbers(report: ReportContent, instance: NewInstance) -> list[Dataset]:
+    """The container of what was derived for the muscle as a whole, if anything was."""
+    if not report.numbers:
+        return []
+    parts = [part for number in report.numbers for part in _number(number)]
+    if report.product is not None:
+        parts.insert(0, text_value("CONTAINS", c.PRODUCT, report.product))
+    group = _group("Muscle", instance, report.anatomy, *parts)
+    return [container("CONTAINS", c.DERIVED_MEASUREMENTS, group)]
 
 
 def _number(number: ReportNumber) -> list[Dataset]:

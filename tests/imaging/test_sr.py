@@ -177,7 +177,22 @@ def test_highdicom_reads_the_sites_and_the_numbers(written: Callable[..., Path])
     content = highdicom.sr.srread(written(2)).content
     sites = content.get_planar_roi_measurement_groups()
     assert [str(group.tracking_identifier) for group in sites] == ["Site 1", "Site 2", "Site 3"]
-    assert len(content.get_image_measurement_groups()) == 4
+    numbers = content.get_image_measurement_groups()
+    assert [str(g.tracking_identifier) for g in numbers] == ["Site 1", "Site 2", "Site 3"]
+    # OHIF puts a site's point and numbers together by their tracking UID.
+    assert [g.tracking_uid for g in numbers] == [g.tracking_uid for g in sites]
+
+
+def test_every_group_under_imaging_measurements_shares_its_tracking_uid_with_a_point(
+    written: Callable[..., Path],
+) -> None:
+    measurements = named(dcmread(written(2)), codes.IMAGING_MEASUREMENTS)[0]
+    tracked: dict[str, set[str]] = {}
+    for group in measurements.ContentSequence:
+        uid = named(group, codes.TRACKING_UID)[0].UID
+        tracked.setdefault(uid, set()).update(i.ValueType for i in group.ContentSequence)
+    assert len(tracked) == 3
+    assert all({"SCOORD", "NUM"} <= kinds for kinds in tracked.values())
 
 
 def test_dcmtk_prints_the_report(written: Callable[..., Path]) -> None:
