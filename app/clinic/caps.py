@@ -61,9 +61,10 @@ def given_in_window(
     today: dt.date | None,
     *,
     days: float,
-    counts: Callable[[PriorTreatment], bool] = lambda treatment: True,
+    counts: Callable[[PriorTreatment], bool],
 ) -> float:
-    """Units of this product given within the last `days` days, today included; all if no date."""
+    """Units of this product given within the last `days` days, today included, in the treatments
+    that count; all of those if today is not known."""
     return sum(
         p.units
         for p in prior

@@ -810,7 +810,7 @@ def test_a_response_without_a_bound_sets_none(
 
 def test_the_follow_up_stays_in_the_range(make: Any, tables: ClinicalTables) -> None:
     """A step up from the top and a step down from the bottom stay at the ends."""
-    for mas, response, units in (("4", "none", 200.0), ("0", "weakness", 50.0)):
+    for mas, response, units, place in (("4", "none", 200.0, 1.0), ("0", "weakness", 50.0, 0.0)):
         dose = planned(
             make.inputs(
                 severity=Severity(scale="MAS", value=mas),
@@ -827,6 +827,7 @@ def test_the_follow_up_stays_in_the_range(make: Any, tables: ClinicalTables) -> 
             tables,
             today=TODAY,
         )
+        assert dose.position == place
         assert dose.units.value == units
 
 
