@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from models.card import Calibration, Curve
 from models.training.evaluate import Row, score_limit
 
+_SPECK_LOG_AREA = 4.5
+"""log(true / found) of a speck under the product's smallest share of the sector."""
 _FEWEST_GROUPS = 12
 """A bin of the interval curves holds the rows of at least so many groups."""
 
@@ -28,9 +30,14 @@ def calibrate(rows: Sequence[Row], *, good_lost: float = 0.02) -> Calibration:
     def trusted(row: Row) -> float:
         return float(np.interp(row.quality, confidence.at, confidence.value))
 
-    area_low, area_high = _interval_curves(muscles, trusted, lambda row: row.log_area)
-    thick_low, thick_high = _interval_curves(muscles, trusted, lambda row: row.log_thickness)
     good = [row for row in muscles if row.dice >= 0.8]
+    confidence_limit = min(0.75, _quantile([trusted(row) for row in good], good, good_lost))
+    # What is withheld makes no promise: the intervals are those of the answers that are given.
+    given = [
+        row for row in muscles if not nothing_found(row) and trusted(row) >= confidence_limit
+    ] or muscles
+    area_low, area_high = _interval_curves(given, trusted, lambda row: row.log_area)
+    thick_low, thick_high = _interval_curves(given, trusted, lambda row: row.log_thickness)
     return Calibration(
         confidence=confidence,
         area_low=area_low,
@@ -41,9 +48,7 @@ def calibrate(rows: Sequence[Row], *, good_lost: float = 0.02) -> Calibration:
         not_muscle_limit=_rounded(
             min(0.5, max(0.002, _quantile([row.not_muscle for row in good], good, 1.0 - good_lost)))
         ),
-        confidence_limit=_rounded(
-            min(0.75, _quantile([trusted(row) for row in good], good, good_lost))
-        ),
+        confidence_limit=_rounded(confidence_limit),
         ambiguous_share=_rounded(
             max(0.5, _quantile([row.second_share for row in good], good, 1.0 - good_lost / 4))
         ),
@@ -68,6 +73,11 @@ def trusted_rows(
         and row.mode in modes
         and not (row.collection == "transverse" and row.mode == "auto")
     ]
+
+
+def nothing_found(row: Row) -> bool:
+    """True if the answer was empty or a speck: the product says "target not found" by itself."""
+    return math.isnan(row.log_area) or row.log_area > _SPECK_LOG_AREA
 
 
 def weights_by_group(rows: Sequence[Row]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.card import Calibration, Curve
-from models.training.calibrate import calibrate, trusted_rows
+from models.training.calibrate import calibrate, nothing_found, trusted_rows
 from models.training.evaluate import Report, Row, figure, quantile_over_images, report
 
 _PARTS = 5
@@ -36,7 +36,7 @@ class Judged:
     def withheld(self) -> bool:
         """True if the product would have abstained."""
         limits = self.calibration
-        return (
+        return nothing_found(self.row) or (
             self.row.not_muscle >= limits.not_muscle_limit
             or self.confidence < limits.confidence_limit
             or (self.row.mode == "auto" and self.row.second_share > limits.ambiguous_share)
