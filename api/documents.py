@@ -42,6 +42,7 @@ def analysis_document(parts: Services, record: AnalysisRecord) -> dict[str, Any]
         "revised_at": record.revised_at.isoformat(),
         "revised_by": record.revised_by,
         "request": record.request,
+        "image_patient": image_patient(record),
         "files": [_file(number, file) for number, file in enumerate(record.files)],
         "progress": progress(parts, record),
         "plan": record.plan,
@@ -77,6 +78,20 @@ def stale(parts: Services, record: AnalysisRecord) -> list[str]:
         return []
     made_with = record.plan.get("provenance", {}).get("tables", {}).get("sha256")
     return [] if made_with in (None, parts.tables.sha256) else ["tables"]
+
+
+def image_patient(record: AnalysisRecord) -> dict[str, Any] | None:
+    """Whom the images name, by the first file that names anybody; None for plain pictures."""
+    for file in record.files:
+        identity = file.facts.get("identity") or {}
+        known = {
+            "id": identity.get("patient_id"),
+            "name": identity.get("patient_name"),
+            "birth_date": identity.get("birth_date"),
+        }
+        if any(known.values()):
+            return known
+    return None
 
 
 def _file(number: int, file: FileRecord) -> dict[str, Any]:

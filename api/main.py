@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -81,7 +82,8 @@ def create_app(services: Services) -> FastAPI:
     for module in (analyses, decisions, objects, catalogue, health):
         app.include_router(module.router)
     app.include_router(catalogue.problem_router)
-    app.mount("/", StaticFiles(directory=STATIC, html=True, check_dir=False), name="viewer")
+    viewer = StaticFiles(directory=STATIC, html=True, check_dir=False)
+    app.mount("/", GZipMiddleware(viewer, minimum_size=1024), name="viewer")
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

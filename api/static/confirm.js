@@ -2,7 +2,7 @@
 
 import { post } from './api.js';
 import { h, put, field, select } from './dom.js';
-import { ask, note, problemNote } from './parts.js';
+import { ask, note, patientOf, problemNote } from './parts.js';
 import { cautionNote, sitesOf, unitsText } from './plan.js';
 import { T } from './texts.js';
 
@@ -115,9 +115,8 @@ export async function confirmPlan(a, etag, known, answer) {
           put(trouble, problemNote(error));
         }
       };
-      const { id, name: called } = a.request.patient ?? {};
       put(body,
-        h('p', null, h('strong', null, [called, id].filter(Boolean).join(' · ') || T.list.noPatient), ` · ${T.confirm.revision(a.revision)}`),
+        h('p', null, h('strong', null, patientOf(a)), ` · ${T.confirm.revision(a.revision)}`),
         h('p', null, T.confirm.what(known.names[a.request.muscle] ?? a.request.muscle, T.sides[a.request.side], unitsText(a.plan), sitesOf(a).length)),
         stops.length ? [h('h3', null, T.confirm.stops), stops.map((/** @type {any} */ c) => cautionNote(c, known)), h('p', null, T.confirm.stopsHint)] : null,
         open ? note(T.plan.unknownKind, 'caution', h('p', null, T.confirm.open(open))) : null,

@@ -15,6 +15,14 @@ const TONES = {
 /** @param {string} state */
 export const restless = (state) => state === 'queued' || state === 'running';
 
+/** Whom a study is of, as image and request say; where they differ both are shown. @param {any} a */
+export const patientOf = (a) => {
+  const image = a.image_patient ?? {};
+  const asked = a.request.patient ?? {};
+  const name = image.name?.replaceAll('^', ' ').trim();
+  return [...new Set([name, asked.name, image.id, asked.id])].filter(Boolean).join(' · ') || T.list.noPatient;
+};
+
 /** @param {string} state @param {string} [more] */
 export const stateChip = (state, more) =>
   h('span.chip', { 'data-tone': TONES[state] ?? '', 'data-state': state },

@@ -1,7 +1,7 @@
 // The plan in words, figures and one bar: pure readers of the plan document and what shows them.
 
 import { h, s, newId } from './dom.js';
-import { note, stateChip } from './parts.js';
+import { note, patientOf, stateChip } from './parts.js';
 import { T, number } from './texts.js';
 
 /** @typedef {import('./reference.js').Reference} Reference */
@@ -108,7 +108,7 @@ export function headline(a, known, whatIf) {
   return [
     h('div.title', null,
       h('div', null, h('h1', { tabindex: -1 }, known.names[a.request.muscle] ?? a.request.muscle, ', ', T.sides[a.request.side] ?? a.request.side),
-        h('p.quiet', null, [a.request.patient?.name, a.request.patient?.id].filter(Boolean).join(' · ') || T.list.noPatient)),
+        h('p.quiet', null, patientOf(a))),
       h('div.row', null, stateChip(a.state), h('span.quiet', null, T.list.revision(a.revision)))),
     h('dl.figures', null,
       h('div', null, h('dt', null, second[0]), h('dd', { id: 'figure-volume' }, second[1], second[2] ? h('span.span', null, second[2]) : null)),
