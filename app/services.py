@@ -16,7 +16,7 @@ from app.clinic.tables import ClinicalTables, load_tables
 from app.errors import WorkerDied
 from app.hub import Hub
 from app.intake import get_ready
-from app.jobs import JobRunner, Run, decode_limits
+from app.jobs import LOOK_AGAIN_S, JobRunner, Run, decode_limits
 from app.processes import WorkerPlace
 from app.settings import Settings
 from app.store import Store
@@ -57,10 +57,15 @@ class Services:
         return self.runner.ready and self.door.pid is not None
 
     def _open_door(self) -> None:
-        try:
-            self.door.start()
-        except WorkerDied:
-            log.exception("the process that looks at files cannot start")
+        """Has the process that looks at files warm before the first one comes."""
+        while not self.closing.is_set():
+            try:
+                self.door.start()
+            except WorkerDied:
+                log.exception("the process that looks at files could not start")
+                self.closing.wait(LOOK_AGAIN_S)
+            else:
+                return
 
     def _tidy(self) -> None:
         """Every hour: what is past its retention, files nothing refers to, broken uploads."""

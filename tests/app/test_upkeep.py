@@ -17,7 +17,6 @@ from app.settings import Settings
 from tests.app import studies, workloads
 from tests.app.conftest import POSTGRES, Opener, send, state_of, until
 
-
 sqlite_only = pytest.mark.skipif(
     POSTGRES in os.environ, reason="PostgreSQL is backed up by its own tools"
 )
