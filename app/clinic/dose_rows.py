@@ -58,7 +58,7 @@ def find_row(inputs: ClinicalInputs, tables: ClinicalTables) -> DoseRow | DoseRe
             "Name the indication, for example upper_limb_spasticity.",
         )
     population = population_of(inputs.patient, tables.policy)
-    if population is None or inputs.patient.age_years is None:
+    if population is None:
         return refused(
             "needs_age",
             "The age is unknown, and children and adults have different rows.",
