@@ -114,7 +114,7 @@ def look_at(
 ) -> UsedFrame:
     """The frame graded, and its muscle found by the operator's outline or by the network."""
     region = clip.region or find_sector(frame.pixels)
-    quality = grade(frame.pixels[region.slices])
+    quality = grade(frame.pixels[region.slices], colour_share=frame.colour_share)
     rows, columns = frame.pixels.shape
     outline = _outline_of(clip, frame, request.outlines)
     prompt = prompt_for(clip, frame, request)
