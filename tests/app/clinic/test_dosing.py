@@ -177,6 +177,25 @@ def test_a_row_of_unusable_grade_gives_no_dose(
         assert dose.code == "grade_not_usable"
 
 
+@pytest.mark.parametrize(
+    ("grade", "code"),
+    [("missing", "missing_dose_range"), ("secondary", "grade_not_usable")],
+)
+def test_a_range_of_no_use_gives_no_dose(make: Any, tmp_path: Path, grade: str, code: str) -> None:
+    """Numbers in a row graded missing or secondary are not used; off-label, the consensus row is."""
+    head = (DATA / "dose_rows.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "dose_rows.csv"
+    path.write_text(
+        f"{head}\nBOTOX,upper_limb_spasticity,adult,US,biceps_brachii,1,2,,,1,4,{grade},"
+        "L_BOTOX_WB,\n",
+        encoding="utf-8",
+    )
+    own = load_tables(path)
+    assert refused(make.inputs(product="BOTOX"), UNKNOWN, own).code == code
+    off_label = planned(make.inputs(product="BOTOX", off_label=True), UNKNOWN, own)
+    assert off_label.row.indication == "off_label_consensus"
+
+
 def test_a_single_name_without_facts_is_dosed_as_one_muscle(
     make: Any, tables: ClinicalTables
 ) -> None:
