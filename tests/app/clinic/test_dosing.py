@@ -182,7 +182,7 @@ def test_a_row_of_unusable_grade_gives_no_dose(
     [("missing", "missing_dose_range"), ("secondary", "grade_not_usable")],
 )
 def test_a_range_of_no_use_gives_no_dose(make: Any, tmp_path: Path, grade: str, code: str) -> None:
-    """Numbers in a row graded missing or secondary are not used; off-label, the consensus row is."""
+    """Numbers in a row graded missing or secondary give no dose; off-label, consensus does."""
     head = (DATA / "dose_rows.csv").read_text(encoding="utf-8").splitlines()[0]
     path = tmp_path / "dose_rows.csv"
     path.write_text(
