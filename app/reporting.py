@@ -191,6 +191,11 @@ def sr(stored: StoredAnalysis) -> bytes:
     Raises NoObject without a scale and for plain pictures.
     """
     record = _first_dicom(stored)
+    if "dose" not in stored.plan:
+        raise NoObject(
+            "The network gave no answer, so there is no plan to report.",
+            remedy="Click on the muscle, draw a box or outline it, then ask again.",
+        )
     if _calibration(record) is None:
         raise NoObject(
             "There is no scale, so there are no measurements to report.",

@@ -165,6 +165,13 @@ def test_without_a_scale_no_object_is_made(stored: StoredAnalysis) -> None:
         assert "calibration" in caught.value.remedy
 
 
+def test_an_abstained_study_has_no_report(stored: StoredAnalysis) -> None:
+    """Where the network gave no answer there is no report, and the way out is told."""
+    plan = {key: value for key, value in stored.plan.items() if key not in ("dose", "volume")}
+    with pytest.raises(NoObject, match="no answer"):
+        reporting.sr(replace(stored, state=State.ABSTAINED, plan=plan))
+
+
 def test_the_pdf_says_what_the_plan_says(stored: StoredAnalysis) -> None:
     """One page holds patient, dose with every clamp, each site, each caution and the mark."""
     text = text_of(reporting.pdf(stored))
