@@ -10,13 +10,14 @@ import numpy as np
 from app.errors import FrameNotFound
 from app.request import AnalysisRequest, ClickPart, OnFrame, OutlinePart
 from app.scale import Scale
-from imaging.arrays import BoolMask
+from imaging.arrays import BoolMask, FloatArray
 from imaging.frame import Clip, Frame
 from imaging.geometry import ImagePoint, PixelBox
 from imaging.mask import fill_outline
 from imaging.measure import CrossSection, measure
 from imaging.quality import FrameQuality, grade
 from imaging.sector import find_sector
+from imaging.skin import skin_line
 from models.segment import Click, Prompt, Segmentation, Segmenter, View
 
 
@@ -34,6 +35,7 @@ class UsedFrame:
     scale: Scale
     quality: FrameQuality
     region: PixelBox
+    skin_rows: FloatArray
     segmentation: Segmentation | None
     prompted: bool
     outline: tuple[ImagePoint, ...] | None
@@ -42,8 +44,10 @@ class UsedFrame:
 
     @property
     def skin_row(self) -> int:
-        """The row taken for the skin: the top of the B-mode part (a stand-off lies above it)."""
-        return self.region.row0
+        """The skin's row over the muscle, or over the picture where there is none."""
+        columns = np.flatnonzero(self.muscle.any(axis=0))
+        over = self.skin_rows[columns] if columns.size else self.skin_rows
+        return round(float(np.median(over)))
 
 
 def frame_offsets(clips: Sequence[Clip]) -> list[int]:
@@ -132,6 +136,7 @@ def look_at(
         scale=scale,
         quality=quality,
         region=region,
+        skin_rows=skin_line(frame.pixels, region),
         segmentation=segmentation,
         prompted=bool(prompt.clicks) or prompt.box is not None,
         outline=outline,
@@ -179,6 +184,7 @@ def measured(frame: UsedFrame) -> UsedFrame:
         frame.frame.pixels,
         frame.scale.used,
         skin_row=frame.skin_row,
+        skin_rows=frame.skin_rows,
         outline=frame.outline,
         region=frame.region,
     )

@@ -127,6 +127,7 @@ def observe(used: Sequence[UsedFrame], request: AnalysisRequest) -> Observation:
                 avoid=nerve | vessel,
                 calibration=frame.scale.used if calibrated else None,
                 skin_row=frame.skin_row,
+                skin_rows=frame.skin_rows,
             )
         )
     identities = [f.clip.identity for f in used if f.clip.identity is not None]

@@ -50,13 +50,15 @@ def measure(
     calibration: Calibration | None,
     *,
     skin_row: int,
+    skin_rows: FloatArray | None = None,
     outline: Sequence[ImagePoint] | None = None,
     region: PixelBox | None = None,
 ) -> CrossSection:
     """The cross-section of a mask (rows, columns) bool on its grey frame (rows, columns) uint8.
 
     With an operator's `outline` the area, centroid and extents are the polygon's own, exact to
-    the sub-pixel; else they count pixels. `region` is the B-mode part whose border counts as the
+    the sub-pixel; else they count pixels. `skin_rows` (columns,) holds the skin's row per column
+    where it is not level at `skin_row`. `region` is the B-mode part whose border counts as the
     edge (default: the calibration's region, else the whole frame). Raises ValueError for an
     empty mask and for shapes that differ.
     """
@@ -80,8 +82,9 @@ def measure(
     extent = (bottom - top)[middle]
     thickness_px = float(np.median(extent))
     max_thickness_px = float(extent.max())
-    depth_px = float(np.median(top[middle])) - skin_row
-    deep_px = float(np.median(bottom[middle])) - skin_row
+    skin = _skin_at(column_at[middle], skin_row, skin_rows)
+    depth_px = float(np.median(top[middle] - skin))
+    deep_px = float(np.median(bottom[middle] - skin))
     edge = region or (None if calibration is None else calibration.region)
     return CrossSection(
         area_px=area_px,
@@ -114,6 +117,14 @@ def polygon_centroid(points: Sequence[ImagePoint]) -> ImagePoint:
         return ImagePoint(column=float(origin[0]), row=float(origin[1]))
     shift = ((a + b) * cross[:, None]).sum(axis=0) / (3.0 * twice_area)
     return ImagePoint(column=float(origin[0] + shift[0]), row=float(origin[1] + shift[1]))
+
+
+def _skin_at(column_at: FloatArray, skin_row: int, skin_rows: FloatArray | None) -> FloatArray:
+    """The skin's row over each of the columns."""
+    if skin_rows is None:
+        return np.full(column_at.shape, float(skin_row))
+    index = np.clip(column_at.astype(np.int64), 0, len(skin_rows) - 1)
+    return skin_rows[index]
 
 
 def _height_mm(calibration: Calibration | None, rows_px: float) -> float | None:

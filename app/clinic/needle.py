@@ -99,6 +99,10 @@ def distance_to_segment_mm(points: FloatArray, start: TissuePoint, end: TissuePo
     return float(np.sqrt(((points - nearest) ** 2).sum(axis=1).min()))
 
 
+SKIN_STEPS = 12
+"""Steps to the place where a needle's line meets a slanted skin."""
+
+
 def best_path(
     tip: ImagePoint,
     section: ObservedSection,
@@ -142,17 +146,24 @@ def _candidates(
     policy: Policy,
 ) -> Iterator[NeedlePath]:
     end = calibration.to_tissue(tip)
-    skin_mm = calibration.to_tissue(ImagePoint(column=0.0, row=float(section.skin_row))).depth_mm
-    depth_mm = end.depth_mm - skin_mm
+    depth_mm = end.depth_mm - _skin_mm(tip.column, section, calibration)
     if depth_mm <= 0:
         return
     columns = section.mask.shape[1]
     ways = [
-        (f"in_plane_{side}", angle, sign * depth_mm / math.tan(math.radians(angle)))
+        (
+            f"in_plane_{side}",
+            angle,
+            _aside_mm(end, sign / math.tan(math.radians(angle)), section, calibration),
+        )
         for angle in policy.needle_angles_deg
         for side, sign in (("left", -1.0), ("right", 1.0))
     ]
     for approach, angle, aside_mm in [*ways, ("out_of_plane", 90.0, 0.0)]:
+        across = calibration.to_image(
+            TissuePoint(lateral_mm=end.lateral_mm + aside_mm, depth_mm=end.depth_mm)
+        )
+        skin_mm = _skin_mm(across.column, section, calibration)
         start = TissuePoint(lateral_mm=end.lateral_mm + aside_mm, depth_mm=skin_mm)
         entry = calibration.to_image(start)
         structure = distance_to_segment_mm(obstacles.structures_mm, start, end)
@@ -163,7 +174,7 @@ def _candidates(
             entry=entry,
             angle_deg=angle,
             depth_mm=depth_mm,
-            length_mm=math.hypot(depth_mm, aside_mm),
+            length_mm=math.hypot(end.depth_mm - skin_mm, aside_mm),
             clearance_mm=None if math.isinf(nearest) else nearest,
             near=None
             if math.isinf(nearest)
@@ -171,3 +182,26 @@ def _candidates(
             clear=nearest >= policy.needle_clearance_mm - ALIKE_MM,
             seen_in_full=0 <= entry.column <= columns,
         )
+
+
+def _skin_mm(column: float, section: ObservedSection, calibration: Calibration) -> float:
+    """The skin over a column, in mm below the picture's top."""
+    row = section.skin_row_at(column)
+    return calibration.to_tissue(ImagePoint(column=column, row=row)).depth_mm
+
+
+def _aside_mm(
+    end: TissuePoint, per_depth: float, section: ObservedSection, calibration: Calibration
+) -> float:
+    """How far aside the needle enters: where its line meets the skin, level or slanted.
+
+    A level skin is met at once; a slanted one by going on from the skin over the last guess,
+    which settles because a sweep's rim is flatter than any needle.
+    """
+    aside_mm = 0.0
+    for _ in range(SKIN_STEPS):
+        column = calibration.to_image(
+            TissuePoint(lateral_mm=end.lateral_mm + aside_mm, depth_mm=end.depth_mm)
+        ).column
+        aside_mm = per_depth * (end.depth_mm - _skin_mm(column, section, calibration))
+    return aside_mm

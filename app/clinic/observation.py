@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from app.clinic.errors import InvalidInput
-from imaging.arrays import BoolMask
+from imaging.arrays import BoolMask, FloatArray
 from imaging.calibration import Calibration
 
 
@@ -16,7 +16,8 @@ class ObservedSection:
 
     `mask` and `avoid` (nerve or vessel) are (rows, columns) bool; `possible_bone` marks a bright
     line with a shadow behind it, where the imaging room looked for one. `skin_row` is the pixel
-    row of the skin line. `position_mm` is the place along the muscle.
+    row of the skin line; `skin_rows` (columns,) holds it per column where it is not level, as on a
+    panorama. `position_mm` is the place along the muscle.
     """
 
     frame_key: str
@@ -31,6 +32,7 @@ class ObservedSection:
     calibration: Calibration | None
     skin_row: int
     possible_bone: BoolMask | None = None
+    skin_rows: FloatArray | None = None
 
     def __post_init__(self) -> None:
         for other in (self.avoid, self.possible_bone):
@@ -45,6 +47,13 @@ class ObservedSection:
                     f"Frame {self.frame_key}: {name} is {value:g}, which cannot be true.",
                     remedy="Measure the frame again.",
                 )
+
+    def skin_row_at(self, column: float) -> float:
+        """The row of the skin over a column; beyond the picture that of its nearest column."""
+        if self.skin_rows is None:
+            return float(self.skin_row)
+        last = len(self.skin_rows) - 1
+        return float(self.skin_rows[min(max(int(column), 0), last)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -304,7 +304,9 @@ def check_moved_site(
     path = best_path(moved.point, section, calibration, tissue.obstacles, policy)
     if path is None:
         violations.append("No needle path to the site is clear and short enough.")
-    skin = calibration.to_tissue(ImagePoint(column=0.0, row=float(section.skin_row)))
+    skin = calibration.to_tissue(
+        ImagePoint(column=0.0, row=section.skin_row_at(moved.point.column))
+    )
     return InjectionSite(
         number=moved.number,
         point=moved.point,
