@@ -45,8 +45,7 @@ def biceps(answer: dict[str, Any]) -> dict[str, bool]:
     return {
         "the state is draft": answer["state"] == "draft",
         "an area was measured": plan["frames"][0]["section"]["area_mm2"] > 0,
-        "volume by section × length × factor": plan["volume"].get("method")
-        == "section_length",
+        "volume by section × length × factor": plan["volume"].get("method") == "section_length",
         "XEOMIN inside 50 to 200 Units": plan["dose"]["planned"]
         and 50 <= plan["dose"]["units"] <= 200,
         "every site has depth, Units and mL": bool(plan["sites"])
