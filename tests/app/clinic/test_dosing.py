@@ -380,6 +380,13 @@ def test_what_was_given_today_counts_in_the_session(make: Any, tables: ClinicalT
     assert "less 300 Units already given" in adjustment.text
 
 
+def test_yesterday_is_another_session(make: Any, tables: ClinicalTables) -> None:
+    """300 Units of yesterday take nothing off today's session cap: they are a stop instead."""
+    dose = planned(make.inputs(prior_treatments=(given(300, 1),)), UNKNOWN, tables, today=TODAY)
+    (session,) = [held for held in dose.caps if held.cap.kind == "session"]
+    assert session.left_units == 400.0
+
+
 def test_below_the_minimum_after_a_cap_is_never_raised(make: Any, tables: ClinicalTables) -> None:
     """380 Units given today leave 20: below the label's 50, shown and not raised."""
     dose = planned(make.inputs(prior_treatments=(given(380, 0),)), UNKNOWN, tables, today=TODAY)
@@ -433,7 +440,13 @@ def test_another_product_is_not_subtracted(make: Any, tables: ClinicalTables) ->
 
 @pytest.mark.parametrize(
     ("muscles", "units"),
-    [(None, 200.0), (("soleus",), 200.0), (("biceps_brachii",), 415.0), (("unheard_of",), 200.0)],
+    [
+        (None, 200.0),
+        (("soleus",), 200.0),
+        (("biceps_brachii",), 415.0),
+        (("biceps_brachii", "soleus"), 200.0),
+        (("unheard_of",), 200.0),
+    ],
 )
 def test_a_limb_cap_counts_its_limb(
     make: Any, tables: ClinicalTables, muscles: tuple[str, ...] | None, units: float
@@ -591,6 +604,10 @@ def test_a_muscle_cap_holds(make: Any, tables: ClinicalTables, tmp_path: Path) -
     for muscles, left in ((("sternocleidomastoid",), 60.0), (("trapezius",), 100.0)):
         again = replace(inputs, prior_treatments=(given(40, 0, product="BOTOX", muscles=muscles),))
         assert planned(again, UNKNOWN, own, today=TODAY).units.value == left
+    # A muscle's cap is for one session: yesterday's Units are another's (and a stop of their own).
+    yesterday = given(40, 1, product="BOTOX", muscles=("sternocleidomastoid",))
+    again = replace(inputs, prior_treatments=(yesterday,))
+    assert planned(again, UNKNOWN, own, today=TODAY).units.value == 100.0
 
 
 def test_secondary_caps_are_used_and_said(
