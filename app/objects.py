@@ -94,9 +94,10 @@ def stored_analysis(
             f"{record.state.value.replace('_', ' ')}.",
             remedy="Wait until the analysis is finished; /events tells when.",
         )
-    verifier = None
+    verifier, verified_at = None, None
     if record.confirmation is not None:
         verifier = record.confirmation["clinician"].get("name")
+        verified_at = dt.datetime.fromisoformat(record.confirmation["at"])
     return StoredAnalysis(
         analysis_id=record.id,
         revision=record.revision,
@@ -108,6 +109,7 @@ def stored_analysis(
             SourceFile(path=str(blobs.path(file.sha256)), name=file.name) for file in record.files
         ),
         verifier=verifier,
+        verified_at=verified_at,
         uid_root=uid_root,
     )
 

@@ -43,7 +43,10 @@ PR_SERIES_NUMBER = 9004
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAnalysis:
-    """One revision as the store holds it; `verifier` is the clinician who confirmed it."""
+    """One revision as the store holds it; `verifier` confirmed it at `verified_at`.
+
+    `uid_root` is the site's own root of UIDs; None takes UUIDs under 2.25.
+    """
 
     analysis_id: str
     revision: int
@@ -53,6 +56,7 @@ class StoredAnalysis:
     masks: Mapping[str, bytes]
     sources: tuple[SourceFile, ...]
     verifier: str | None = None
+    verified_at: dt.datetime | None = None
     uid_root: str | None = None
 
     def frame(self, key: str | None) -> Mapping[str, Any]:
@@ -203,7 +207,8 @@ def sr(stored: StoredAnalysis) -> bytes:
         )
     verified = None
     if stored.verifier is not None:
-        verified = Verifier(name=stored.verifier, organization="", at=stored.created_at)
+        at = stored.verified_at or stored.created_at
+        verified = Verifier(name=stored.verifier, organization="", at=at)
     return write_sr(
         Path(stored.source(record["file"]).path),
         _report(stored.plan, record),

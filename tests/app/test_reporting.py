@@ -157,6 +157,16 @@ def test_only_a_confirmed_report_is_verified(stored: StoredAnalysis) -> None:
     assert (draft.VerificationFlag, final.VerificationFlag) == ("UNVERIFIED", "VERIFIED")
 
 
+def test_a_report_is_verified_when_it_was_confirmed(stored: StoredAnalysis, tmp_path: Path) -> None:
+    """The verification bears the time of the confirmation, not of the plan, and is valid DICOM."""
+    later = NOW + dt.timedelta(hours=3)
+    made = reporting.sr(replace(stored, verifier="Dr Ada", verified_at=later))
+    observer = pydicom.dcmread(io.BytesIO(made)).VerifyingObserverSequence[0]
+    assert str(observer.VerificationDateTime).startswith("20261125130000")
+    (tmp_path / "sr.dcm").write_bytes(made)
+    assert dicom_errors(tmp_path / "sr.dcm") == []
+
+
 def test_without_a_scale_no_object_is_made(stored: StoredAnalysis) -> None:
     """No calibration: no segmentation and no report, and the refusal says what to give."""
     for make in (reporting.seg, reporting.sr):
