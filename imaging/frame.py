@@ -56,7 +56,8 @@ def grey_frame(
 class ImageIdentity:
     """Who and what a DICOM image is of, as its header says; None where it says nothing.
 
-    Dates are DICOM's YYYYMMDD, laterality is L, R, B or U (0020,0060 or 0020,0062).
+    Dates are DICOM's YYYYMMDD, laterality is L, R, B or U (0020,0060 or 0020,0062). Codes are
+    SCHEME:VALUE; orders are the numbers under which the study may have been ordered.
     """
 
     patient_id: str | None = None
@@ -79,6 +80,10 @@ class ImageIdentity:
     modality: str | None = None
     manufacturer: str | None = None
     model_name: str | None = None
+    study_id: str | None = None
+    referring_physician: str | None = None
+    series_number: int | None = None
+    instance_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,7 +109,11 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFacts:
-    """What a file's header says, read without decoding a pixel."""
+    """What a file's header says, read without decoding a pixel.
+
+    `analysable` is False for what is stored with a study and never analysed: reports, masks and
+    pictures of ours, images of other kinds. Without pixels the sizes are 0.
+    """
 
     file: str
     media: Literal["dicom", "plain"]
@@ -114,3 +123,4 @@ class FileFacts:
     identity: ImageIdentity | None
     transfer_syntax_uid: str | None
     has_calibration: bool
+    analysable: bool = True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 
-from imaging.errors import NotUltrasound
+from imaging.errors import NotUltrasound, UnreadableFile
 from imaging.frame import ImageIdentity
 
 # PS3.4 table B.5-1 and, for the retired ones, PS3.6 table A-1.
@@ -26,6 +27,19 @@ SECONDARY_CAPTURE_CLASSES = frozenset(
 LEFT_CODES = frozenset({"7771000", "G-A101"})
 RIGHT_CODES = frozenset({"24028007", "G-A100"})
 """Laterality modifiers, SNOMED CT and the retired SRT (PS3.16 CID 244)."""
+
+
+# PS3.5 9.1, but that a component may begin with 0: some scanners write such.
+UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
+MAX_UID_LENGTH = 64
+
+CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
+ORDER_NUMBERS = (
+    "AccessionNumber",
+    "RequestedProcedureID",
+    "PlacerOrderNumberImagingServiceRequest",
+    "FillerOrderNumberImagingServiceRequest",
+)
 
 
 def text_of(ds: Dataset, keyword: str) -> str | None:
@@ -67,6 +81,19 @@ def _class_name(ds: Dataset) -> str:
     return str(getattr(uid, "name", uid))
 
 
+def check_uids(ds: Dataset, name: str) -> None:
+    """Raises UnreadableFile unless study, series and instance have UIDs of PS3.5 9.1."""
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
+        uid = text_of(ds, keyword)
+        if uid is None or len(uid) > MAX_UID_LENGTH or UID_FORM.fullmatch(uid) is None:
+            said = "none" if uid is None else f"{uid[:MAX_UID_LENGTH]!r}"
+            raise UnreadableFile(
+                f"{name} has no proper {keyword} ({said}).",
+                remedy="Export it again from the scanner or PACS: a UID is digits and single "
+                "dots, at most 64 of them.",
+            )
+
+
 def identity_of(ds: Dataset) -> ImageIdentity:
     """Who and what the image is of, as the header says."""
     return ImageIdentity(
@@ -90,7 +117,20 @@ def identity_of(ds: Dataset) -> ImageIdentity:
         modality=text_of(ds, "Modality"),
         manufacturer=text_of(ds, "Manufacturer"),
         model_name=text_of(ds, "ManufacturerModelName"),
+        study_id=text_of(ds, "StudyID"),
+        referring_physician=text_of(ds, "ReferringPhysicianName"),
+        series_number=_whole_number(ds, "SeriesNumber"),
+        instance_number=_whole_number(ds, "InstanceNumber"),
     )
+
+
+def _whole_number(ds: Dataset, keyword: str) -> int | None:
+    """The number of an IS element, of at most 32 bits (PS3.5 6.2)."""
+    try:
+        number = int(text_of(ds, keyword) or "")
+    except ValueError:
+        return None
+    return number if -(2**31) <= number < 2**31 else None
 
 
 def _laterality(ds: Dataset) -> str | None:
