@@ -84,6 +84,9 @@ class ImageIdentity:
     referring_physician: str | None = None
     series_number: int | None = None
     instance_number: int | None = None
+    anatomic_regions: tuple[str, ...] = ()
+    procedures: tuple[str, ...] = ()
+    orders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
