@@ -16,6 +16,7 @@ from api import problems, schemas
 from api.deps import Parts, Reader
 from api.responses import refusals
 from app import records
+from app.clinic.tables import missing
 from app.joint import joint_session
 from app.what_if import dose_without_image
 
@@ -63,7 +64,11 @@ def get_products(parts: Parts, principal: Reader) -> dict[str, Any]:
 
 @router.get("/tables", responses=refusals())
 def get_tables(parts: Parts, principal: Reader) -> dict[str, Any]:
-    """The dose rows, caps and equations in force, with version, hash and every source."""
+    """The tables in force with version, hash and every source, and what they lack.
+
+    `policy` has each number that is judgement under its name, those among them that a site keeps
+    while it is dragged: `site_margin_mm`, `avoid_margin_mm`, `site_spacing_mm`.
+    """
     tables = parts.tables
     return {
         "version": tables.version,
@@ -74,6 +79,8 @@ def get_tables(parts: Parts, principal: Reader) -> dict[str, Any]:
         "caps": [_plain(cap) for cap in tables.caps],
         "equations": [_plain(equation) for equation in tables.equations],
         "cautions": [_plain(rule) for rule in tables.cautions.values()],
+        "policy": {name: _plain(entry) for name, entry in tables.policy.entries.items()},
+        "missing": [_plain(fact) for fact in missing(tables)],
         "sources": [_plain(source) for source in tables.sources.values()],
     }
 

@@ -180,4 +180,11 @@ def test_the_catalogue_names_its_sources(client: TestClient) -> None:
     tables = client.get("/api/v1/tables").json()
     assert len(tables["sha256"]) == 64
     assert all(row["sources"] and row["grade"] for row in tables["dose_rows"])
+    assert {fact["table"] for fact in tables["missing"]} >= {"dose_rows", "caps", "muscles"}
+    for name in ("site_margin_mm", "avoid_margin_mm", "site_spacing_mm", "needle_clearance_mm"):
+        entry = tables["policy"][name]
+        assert entry["value"] > 0
+        assert entry["grade"] == "judgement"
+        assert entry["why"]
+        assert entry["unit"].startswith("mm")
     assert "models" in client.get("/api/v1/models").json()
