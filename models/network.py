@@ -102,7 +102,7 @@ class _Depthwise(nn.Conv2d):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        if not self.training or features.dtype != torch.bfloat16:
+        if not self.training or features.dtype != torch.bfloat16 or features.is_cuda:
             return super().forward(features)
         weight = self.weight.to(features.dtype)
         # Unset autocast: it would cast inside the function where no gradient is recorded.

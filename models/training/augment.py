@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from imaging.arrays import GreyImage
 from models.channels import VIEW_OUTPUTS
-from models.prompt_planes import input_planes
 from models.training.data import Sample, Target
 
 _Float32 = NDArray[np.float32]
@@ -27,18 +26,22 @@ _Float32 = NDArray[np.float32]
 class Draw:
     """One training example: input planes and what is known about each output."""
 
-    planes: _Float32
-    """(channels, size, size) float32."""
-    labels: _Float32
-    """(4, size, size) float32 0 to 1: target, nerve, vessel, aponeurosis."""
+    image: GreyImage
+    """(size, size) uint8."""
+    labels: GreyImage
+    """(4, size / 2, size / 2) uint8 0 to 255: target, nerve, vessel, aponeurosis."""
+    clicks: tuple[tuple[float, float, bool], ...]
+    """(column, row, positive) in pixels of the image."""
+    box: tuple[float, float, float, float] | None
+    """(column0, row0, column1, row1)."""
+    asked: str | None
+    """The view that the operator named."""
     known: _Float32
     """(4,) float32: the weight of each output's loss; 0 where nothing is known."""
     view: int
     """Index into `VIEW_OUTPUTS`."""
     not_muscle: float
     """1 where no muscle can be seen."""
-    ignore: _Float32
-    """(size, size) float32: 1 where the target's loss counts, 0 where the truth is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +69,20 @@ def draw_example(
     prompted: bool,
     random: Random,
     settings: AugmentSettings,
+    donor: Sample | None = None,
 ) -> Draw:
-    """A random view of `sample` with `target` as the muscle asked for."""
+    """A random view of `sample` with `target` as the muscle asked for.
+
+    From a `donor` a nerve or a vessel is put into the picture.
+    """
     source = sample.image.shape[0]
     stack = _label_stack(sample, target)
+    shown = sample.image
+    if donor is not None:
+        shown = _graft(shown, stack, donor, random)
     for attempt in range(6):
         columns, rows = _geometry(source, size, sample.view, target, random, settings, attempt)
-        image = cv2.remap(sample.image, columns, rows, cv2.INTER_LINEAR, borderMode=_BORDER)
+        image = cv2.remap(shown, columns, rows, cv2.INTER_LINEAR, borderMode=_BORDER)
         labels = cv2.remap(stack, columns, rows, cv2.INTER_LINEAR, borderMode=_BORDER)
         inside = np.count_nonzero(labels[..., 0] > 127)
         if target is None or inside > 0.006 * size * size:
@@ -88,8 +98,7 @@ def draw_example(
         grey = _put_fat_on_top(grey, field[..., 0], random)
     if settings.intensity > 0:
         grey = vary_intensity(grey, random, settings.intensity)
-    truth = field.astype(np.float32).transpose(2, 0, 1) / 255.0
-    mask = truth[0] > 0.5
+    mask = field[..., 0] > 127
     clicks: list[tuple[float, float, bool]] = []
     box = None
     if prompted and mask.any():
@@ -112,13 +121,22 @@ def draw_example(
         # Which muscle is the largest whole one is often unsure: not all are outlined.
         known[0] *= 0.5
     return Draw(
-        planes=input_planes(grey, clicks=clicks, box=box, view=view),
-        labels=truth,
+        image=grey,
+        labels=_halved(field),
+        clicks=tuple(clicks),
+        box=box,
+        asked=view,
         known=known,
         view=VIEW_OUTPUTS.index(sample.view),
         not_muscle=0.0,
-        ignore=np.ones((size, size), np.float32),
     )
+
+
+def _halved(field: GreyImage) -> GreyImage:
+    # The labels at the size of the training logits, planes first.
+    size = field.shape[0] // 2
+    half = np.asarray(cv2.resize(field, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.ascontiguousarray(half.transpose(2, 0, 1))
 
 
 def plain_example(image: GreyImage, *, random: Random, size: int) -> Draw:
@@ -133,12 +151,14 @@ def plain_example(image: GreyImage, *, random: Random, size: int) -> Draw:
         clicks = [(float(random.uniform(0, size)), float(random.uniform(0, size)), True)]
     view = str(random.choice(VIEW_OUTPUTS[:2])) if random.random() < 0.3 else None
     return Draw(
-        planes=input_planes(grey, clicks=clicks, view=view),
-        labels=np.zeros((4, size, size), np.float32),
+        image=grey,
+        labels=np.zeros((4, size // 2, size // 2), np.uint8),
+        clicks=tuple(clicks),
+        box=None,
+        asked=view,
         known=np.array([0.3, 0.3, 0.3, 0.3], np.float32),
         view=VIEW_OUTPUTS.index("other"),
         not_muscle=1.0,
-        ignore=np.ones((size, size), np.float32),
     )
 
 
@@ -151,6 +171,54 @@ def _label_stack(sample: Sample, target: Target | None) -> GreyImage:
     lines = empty if sample.aponeurosis is None else sample.aponeurosis
     mask = empty if target is None else target.mask
     return np.ascontiguousarray(np.stack([mask, nerve, vessel, lines], axis=-1))
+
+
+def _graft(image: GreyImage, stack: GreyImage, donor: Sample, random: Random) -> GreyImage:
+    # One nerve or vessel of the donor with its rim, at about its depth, where nothing lies yet.
+    # The labels in `stack` follow; the image comes back anew.
+    if donor.structures is None:
+        return image
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(
+        (donor.structures > 0).astype(np.uint8)
+    )
+    large = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] > 60]
+    if not large:
+        return image
+    part = int(random.choice(large))
+    left, top, width, height = (int(value) for value in stats[part][:4])
+    rim = 10
+    box = (
+        slice(max(0, top - rim), min(image.shape[0], top + height + rim)),
+        slice(max(0, left - rim), min(image.shape[1], left + width + rim)),
+    )
+    own = np.asarray(parts[box] == part)
+    kind = int(donor.structures[box][own][0])
+    patch = donor.image[box].astype(np.float32)
+    if random.random() < 0.5:
+        own, patch = own[:, ::-1], patch[:, ::-1]
+    rows, columns = own.shape
+    for _ in range(8):
+        row = int(np.clip(box[0].start + random.normal() * 40, 0, image.shape[0] - rows))
+        column = int(random.integers(0, image.shape[1] - columns + 1))
+        there = (slice(row, row + rows), slice(column, column + columns))
+        ground = image[there].astype(np.float32)
+        if stack[there][..., 1:3].any() or float(np.mean(ground > 0)) < 0.9:
+            continue
+        soft = cv2.GaussianBlur(
+            np.asarray(cv2.dilate(own.astype(np.uint8), np.ones((9, 9), np.uint8)), np.float32),
+            (0, 0),
+            2.5,
+        )
+        outside = ~own
+        fit = (float(ground[outside].mean()) + 4.0) / (float(patch[outside].mean()) + 4.0)
+        mixed = ground * (1.0 - soft) + patch * float(np.clip(fit, 0.5, 2.0)) * soft
+        grown = image.copy()
+        grown[there] = np.clip(mixed, 0, 255).astype(np.uint8)
+        labels = stack[there]
+        labels[own, 0] = 0
+        labels[own, kind] = 255
+        return grown
+    return image
 
 
 def _geometry(

@@ -143,6 +143,18 @@ def folds_by_group(samples: Sequence[Sample], *, seed: int = 0) -> dict[str, int
     return dealt
 
 
+def thinned(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """At most so many samples of each group, spread evenly over it, in the given order."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.group, []).append(sample)
+    return [
+        own[place]
+        for own in groups.values()
+        for place in sorted({round(k * (len(own) - 1) / max(1, most - 1)) for k in range(most)})
+    ]
+
+
 def read_grey(path: Path) -> GreyImage:
     """(rows, columns) uint8 of an image file; FileNotFoundError if it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)

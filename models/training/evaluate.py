@@ -33,6 +33,7 @@ from models.training.data import (
     folds_by_group,
     load_samples,
     read_grey,
+    thinned,
 )
 
 MODES: Final = ("auto", "click", "corrected", "moved")
@@ -107,18 +108,6 @@ def evaluate(segmenter: Segmenter, settings: EvaluateSettings) -> list[Row]:
     if settings.negatives is not None:
         rows.extend(ask_negatives(segmenter, settings.negatives, settings.run))
     return rows
-
-
-def thinned(samples: Sequence[Sample], most: int) -> list[Sample]:
-    """At most so many samples of each group, spread evenly over it, in the given order."""
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.group, []).append(sample)
-    return [
-        own[place]
-        for own in groups.values()
-        for place in sorted({round(k * (len(own) - 1) / max(1, most - 1)) for k in range(most)})
-    ]
 
 
 def ask_sample(segmenter: Segmenter, sample: Sample, settings: EvaluateSettings) -> list[Row]:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
@@ -28,13 +28,14 @@ from torch.nn import functional
 from imaging.arrays import GreyImage
 from models.channels import CHANNELS, INPUT_SIZE
 from models.network import MuscleNet, NetworkOutput, load_imagenet
-from models.prompt_planes import add_click
-from models.training.augment import (
-    AugmentSettings,
-    Draw,
-    correct_click,
-    draw_example,
-    plain_example,
+from models.training.augment import AugmentSettings, Draw, draw_example, plain_example
+from models.training.batch import (
+    Batch,
+    PackedBatch,
+    clicks_into_errors,
+    draw_clicks,
+    pack,
+    to_device,
 )
 from models.training.data import (
     Fold,
@@ -44,6 +45,7 @@ from models.training.data import (
     fold_of,
     folds_by_group,
     load_samples,
+    thinned,
 )
 from models.training.negatives import make_negatives
 from models.training.scenes import make_scenes
@@ -58,7 +60,12 @@ DEFAULT_MIX: Final = {
     "scene": 1,
     "negative": 2,
 }
-"""How many images of each kind are in a batch."""
+"""How many images of each kind are in a batch of 16; a larger batch keeps the proportions."""
+
+IMPORTANCE: Final = (1.0, 0.7, 0.7, 0.25)
+"""How much target, nerve, vessel and aponeurosis count in the loss."""
+_GRAFTED: Final = {"muscle": 0.25, "structures": 0.5}
+"""How often a nerve or vessel of another picture is put into one of this kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +96,14 @@ class TrainSettings:
     freeze_early: bool = True
     """Keep ImageNet's first layers: a step takes little more than half the time."""
     threads: int = 1
+    device: str = "cpu"
+    """Where the network trains: `cpu` or `cuda`."""
+    loaders: int = 0
+    """Processes that draw examples; 0: a thread of this process does."""
+    batch: int = 16
+    """Images a step."""
+    most_per_group: int | None = None
+    """Read at most so many look-alikes of a group."""
     seed: int = 0
     checkpoint_every_seconds: float = 120.0
     progress: Callable[[str], None] | None = None
@@ -115,6 +130,7 @@ class ExampleSource:
         *,
         mix: dict[str, int],
         augment: AugmentSettings,
+        batch: int = 16,
     ) -> None:
         long_axis = [one for one in samples if one.collection == "longitudinal"]
         other = [one for one in samples if one.collection not in _KNOWN_COLLECTIONS]
@@ -154,6 +170,7 @@ class ExampleSource:
         }
         self._negatives = negatives
         self._augment = augment
+        self._donors = [one for one in samples if one.structures is not None]
         self._mix = {
             kind: count
             for kind, count in mix.items()
@@ -161,11 +178,12 @@ class ExampleSource:
         }
         if not self._mix:
             raise ValueError("nothing to train on: every collection is held out or empty")
-        self.size_of_batch = sum(mix.values())
+        self.size_of_batch = batch
+        self._times = max(1, batch // sum(mix.values()))
 
     def draw(self, random: np.random.Generator, size: int) -> list[Draw]:
         """One batch of examples of `size` pixels."""
-        kinds = [kind for kind, count in self._mix.items() for _ in range(count)]
+        kinds = [kind for kind, count in self._mix.items() for _ in range(count * self._times)]
         names, counts = list(self._mix), np.array(list(self._mix.values()), float)
         while len(kinds) < self.size_of_batch:
             kinds.append(names[int(random.choice(len(names), p=counts / counts.sum()))])
@@ -191,6 +209,9 @@ class ExampleSource:
         }.get(kind, 1.0)
         if target is None or not target.automatic:
             prompted = 1.0
+        donor = None
+        if sample.structures is not None and random.random() < _GRAFTED.get(kind, 0.0):
+            donor = self._donors[int(random.integers(0, len(self._donors)))]
         return draw_example(
             sample,
             target,
@@ -198,6 +219,7 @@ class ExampleSource:
             prompted=bool(random.random() < prompted),
             random=random,
             settings=self._augment,
+            donor=donor,
         )
 
 
@@ -219,44 +241,11 @@ def _any_target(sample: Sample) -> Target | None:
     return trusted[0] if trusted else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
-    planes: NDArray[np.float32]
-    labels: NDArray[np.float32]
-    halved: NDArray[np.float32]
-    """(n, 4, size / 2, size / 2): the labels at the size of the training logits."""
-    weight: NDArray[np.float32]
-    """The same shape: how much a pixel counts in the cross-entropy."""
-    known: NDArray[np.float32]
-    view: NDArray[np.int64]
-    not_muscle: NDArray[np.float32]
-
-
-def _stack(draws: Sequence[Draw]) -> _Batch:
-    labels = np.stack([draw.labels for draw in draws])
-    count, outputs, size, _ = labels.shape
-    halved = labels.reshape(count, outputs, size // 2, 2, size // 2, 2).mean((3, 5))
-    # Pixels near a border count more: that is where thickness and area are decided.
-    blurred = [[cv2.blur(plane, (5, 5)) for plane in planes] for planes in halved]
-    weight = 1.0 + 3.0 * np.minimum(np.abs(np.asarray(blurred) - halved), 0.5)
-    return _Batch(
-        planes=np.stack([draw.planes for draw in draws]),
-        labels=labels,
-        halved=halved.astype(np.float32),
-        weight=weight.astype(np.float32),
-        known=np.stack([draw.known for draw in draws]),
-        view=np.array([draw.view for draw in draws], np.int64),
-        not_muscle=np.array([draw.not_muscle for draw in draws], np.float32),
-    )
-
-
-def loss_of(output: NetworkOutput, batch: _Batch) -> tuple[Tensor, dict[str, float]]:
+def loss_of(output: NetworkOutput, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of one batch, and its parts for the log."""
-    labels = torch.from_numpy(batch.halved)
-    known = torch.from_numpy(batch.known)
-    logits = output.dense
+    labels, known, logits = batch.labels, batch.known, output.dense
     pixels = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    crossentropy = (pixels * torch.from_numpy(batch.weight)).mean((2, 3))
+    crossentropy = (pixels * batch.weight).mean((2, 3))
     probability = torch.sigmoid(logits)
     overlap = (probability * labels).sum((2, 3))
     total = probability.sum((2, 3)) + labels.sum((2, 3))
@@ -264,12 +253,11 @@ def loss_of(output: NetworkOutput, batch: _Batch) -> tuple[Tensor, dict[str, flo
     dice = 1.0 - (2.0 * overlap + smooth) / (total + smooth)
     # An empty truth has no Dice worth learning: cross-entropy alone keeps it empty.
     has = (labels.sum((2, 3)) > 0).float()
-    importance = known * torch.tensor([1.0, 0.5, 0.5, 0.25])
+    importance = known * torch.tensor(IMPORTANCE, device=known.device)
     dense = (importance * (2.0 * crossentropy + dice * has)).sum() / len(labels)
 
-    view = functional.cross_entropy(output.view, torch.from_numpy(batch.view))
-    refused = torch.from_numpy(batch.not_muscle)
-    not_muscle = functional.binary_cross_entropy_with_logits(output.not_muscle, refused)
+    view = functional.cross_entropy(output.view, batch.view)
+    not_muscle = functional.binary_cross_entropy_with_logits(output.not_muscle, batch.not_muscle)
 
     with torch.no_grad():
         mask = (logits[:, 0] > 0).float()
@@ -285,11 +273,11 @@ def loss_of(output: NetworkOutput, batch: _Batch) -> tuple[Tensor, dict[str, flo
     loss = dense + 0.2 * view + 0.3 * not_muscle + 0.3 * quality
     muscle = (known[:, 0] > 0.3) & (has[:, 0] > 0)
     return loss, {
-        "loss": float(loss.detach()),
-        "dice": float(reached[muscle].mean()) if bool(muscle.any()) else float("nan"),
-        "view": float(view.detach()),
-        "not_muscle": float(not_muscle.detach()),
-        "quality": float(quality.detach()),
+        "loss": loss.detach(),
+        "dice": (reached * muscle).sum() / muscle.sum(),
+        "view": view.detach(),
+        "not_muscle": not_muscle.detach(),
+        "quality": quality.detach(),
     }
 
 
@@ -312,6 +300,8 @@ def train(settings: TrainSettings) -> TrainResult:
         return TrainResult(weights=finished, steps=done["steps"], seconds=done["seconds"])
 
     samples = load_samples(settings.data)
+    if settings.most_per_group is not None:
+        samples = thinned(samples, settings.most_per_group)
     folds = folds_by_group(samples, seed=0)
     kept = [one for one in samples if not settings.hold_out.holds(one, folds)]
     scenes = (
@@ -325,10 +315,47 @@ def train(settings: TrainSettings) -> TrainResult:
         make_negatives(settings.negatives, seed=settings.seed),
         mix=settings.mix,
         augment=settings.augment,
+        batch=settings.batch,
     )
     say(f"{len(kept)} of {len(samples)} images to train on, {len(scenes)} scenes")
     (settings.out / "settings.json").write_text(json.dumps(_plain(settings), indent=1))
+    # Before the network: processes that draw must not inherit a device.
+    loader = _Loader(source, settings)
+    network = _new_network(settings)
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    optimiser = torch.optim.AdamW(_parameter_groups(network, settings), betas=(0.9, 0.99))
+    run = _Run(settings=settings, network=network, average=average, optimiser=optimiser)
+    run.resume()
 
+    log = (settings.out / "log.jsonl").open("a")
+    with loader:
+        saved = time.monotonic()
+        while not run.finished():
+            began = time.monotonic()
+            packed = loader.next(run.step, run.size())
+            parts = run.one_step(to_device(packed, torch.device(settings.device)))
+            run.spent += time.monotonic() - began
+            if run.step % 25 == 0:
+                numbers = {name: float(value) for name, value in parts.items()}
+                record = {"step": run.step, "seconds": round(run.spent, 1), **numbers}
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+                say(
+                    f"step {run.step} {run.spent:.0f}s size {packed.images.shape[-1]} "
+                    + " ".join(f"{name} {value:.3f}" for name, value in numbers.items())
+                )
+            if time.monotonic() - saved > settings.checkpoint_every_seconds:
+                run.save()
+                saved = time.monotonic()
+    log.close()
+    save_file({name: value.cpu().contiguous() for name, value in average.items()}, finished)
+    (settings.out / "result.json").write_text(json.dumps({"steps": run.step, "seconds": run.spent}))
+    for name in ("checkpoint.safetensors", "checkpoint.json"):
+        (settings.out / name).unlink(missing_ok=True)
+    return TrainResult(weights=finished, steps=run.step, seconds=run.spent)
+
+
+def _new_network(settings: TrainSettings) -> MuscleNet:
     network = MuscleNet()
     if settings.init is not None:
         network.load_state_dict(load_file(settings.init))
@@ -336,43 +363,58 @@ def train(settings: TrainSettings) -> TrainResult:
         load_imagenet(network, imagenet_weights())
     if settings.freeze_early:
         network.freeze_early()
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    optimiser = torch.optim.AdamW(_parameter_groups(network, settings), betas=(0.9, 0.99))
-    run = _Run(settings=settings, network=network, average=average, optimiser=optimiser)
-    run.resume()
+    placed: MuscleNet = network.to(
+        device=settings.device,
+        memory_format=torch.channels_last,  # type: ignore[call-overload]
+    )
+    return placed
 
-    def prepare(step: int, size: int) -> _Batch:
-        random = np.random.default_rng([settings.seed, 11, step])
-        return _stack(source.draw(random, size))
 
-    log = (settings.out / "log.jsonl").open("a")
-    with ThreadPoolExecutor(1) as pool:
-        waiting: Future[_Batch] = pool.submit(prepare, run.step, run.size())
-        saved = time.monotonic()
-        while not run.finished():
-            began = time.monotonic()
-            batch = waiting.result()
-            waiting = pool.submit(prepare, run.step + 1, run.size())
-            parts = run.one_step(batch)
-            run.spent += time.monotonic() - began
-            if run.step % 25 == 0:
-                record = {"step": run.step, "seconds": round(run.spent, 1), **parts}
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                say(
-                    f"step {run.step} {run.spent:.0f}s size {batch.planes.shape[-1]} "
-                    + " ".join(f"{name} {value:.3f}" for name, value in parts.items())
-                )
-            if time.monotonic() - saved > settings.checkpoint_every_seconds:
-                run.save()
-                saved = time.monotonic()
-    log.close()
-    save_file({name: value.contiguous() for name, value in average.items()}, finished)
-    (settings.out / "result.json").write_text(json.dumps({"steps": run.step, "seconds": run.spent}))
-    for name in ("checkpoint.safetensors", "checkpoint.json"):
-        (settings.out / name).unlink(missing_ok=True)
-    return TrainResult(weights=finished, steps=run.step, seconds=run.spent)
+class _Loader:
+    """Batches drawn ahead of the steps that want them; each from its own seed."""
+
+    def __init__(self, source: ExampleSource, settings: TrainSettings) -> None:
+        self._source, self._seed = source, settings.seed
+        self._ahead = max(1, 2 * settings.loaders)
+        self._waiting: dict[tuple[int, int], Future[PackedBatch]] = {}
+        self._pool: Executor
+        if settings.loaders:
+            context = multiprocessing.get_context("fork")
+            self._pool = ProcessPoolExecutor(
+                settings.loaders, context, initializer=_take_source, initargs=(source, self._seed)
+            )
+        else:
+            self._pool = ThreadPoolExecutor(1)
+            _take_source(source, self._seed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *gone: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def next(self, step: int, size: int) -> PackedBatch:
+        """The batch of this step; those of the following steps are asked for."""
+        for later in range(step, step + self._ahead + 1):
+            if (later, size) not in self._waiting:
+                self._waiting[later, size] = self._pool.submit(_draw_batch, later, size)
+        made = self._waiting.pop((step, size)).result()
+        for old in [key for key in self._waiting if key[0] <= step]:
+            self._waiting.pop(old).cancel()
+        return made
+
+
+_drawn_from: dict[str, tuple[ExampleSource, int]] = {}
+
+
+def _take_source(source: ExampleSource, seed: int) -> None:
+    cv2.setNumThreads(1)
+    _drawn_from["run"] = source, seed
+
+
+def _draw_batch(step: int, size: int) -> PackedBatch:
+    source, seed = _drawn_from["run"]
+    return pack(source.draw(np.random.default_rng([seed, 11, step]), size))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -396,7 +438,7 @@ class _Run:
         small = self.share_done() < self.settings.small_share
         return self.settings.small_size if small else INPUT_SIZE
 
-    def one_step(self, batch: _Batch) -> dict[str, float]:
+    def one_step(self, batch: Batch) -> dict[str, Tensor]:
         settings = self.settings
         done = self.share_done()
         factor = min(1.0, (self.step + 1) / 60.0) * (0.5 + 0.5 * np.cos(np.pi * min(1.0, done)))
@@ -406,9 +448,9 @@ class _Run:
         self.network.train()
         if done > 0.08 and random.random() < settings.correct_share:
             self._click_into_errors(batch, random)
-        planes = torch.from_numpy(batch.planes).to(memory_format=torch.channels_last)
+        planes = batch.planes.to(memory_format=torch.channels_last)
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(settings.device, torch.bfloat16):
             output = self.network(planes)
         loss, parts = loss_of(output, batch)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -418,29 +460,28 @@ class _Run:
         # Young averages forget fast, or the first random weights would stay in them.
         keep = min(settings.average, (1.0 + self.step) / (10.0 + self.step))
         with torch.no_grad():
-            for name, value in self.network.state_dict().items():
-                if value.dtype.is_floating_point:
-                    self.average[name].lerp_(value, 1.0 - keep)
-                else:
-                    self.average[name].copy_(value)
+            floats = [
+                (self.average[name], value)
+                for name, value in self.network.state_dict().items()
+                if value.dtype.is_floating_point
+            ]
+            torch._foreach_lerp_([old for old, _ in floats], [new for _, new in floats], 1.0 - keep)
         return parts
 
-    def _click_into_errors(self, batch: _Batch, random: np.random.Generator) -> None:
+    def _click_into_errors(self, batch: Batch, random: np.random.Generator) -> None:
         # What a person does: looks at the answer and clicks where it is wrong.
-        prompted = batch.planes[:, CHANNELS.index("prompted")].max((1, 2)) > 0
-        places = np.flatnonzero(prompted & (batch.known[:, 0] > 0.3) & (batch.not_muscle < 0.5))
-        if places.size == 0:
-            return
+        prompted = batch.planes[:, CHANNELS.index("prompted"), 0, 0] > 0
+        asked = prompted & (batch.known[:, 0] > 0.3) & (batch.not_muscle < 0.5)
+        generator = torch.Generator().manual_seed(int(random.integers(0, 2**31)))
         self.network.eval()
         for _ in range(1 if random.random() < 0.6 else 2):
-            planes = torch.from_numpy(batch.planes[places]).to(memory_format=torch.channels_last)
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                answers = (self.network(planes).dense[:, 0] > 0).numpy()
-            for place, answer in zip(places, answers, strict=True):
-                click = correct_click(batch.labels[place, 0] > 0.5, answer, random)
-                if click is not None:
-                    column, row, positive = click
-                    add_click(batch.planes[place], column=column, row=row, positive=positive)
+            planes = batch.planes.to(memory_format=torch.channels_last)
+            with torch.no_grad(), torch.autocast(self.settings.device, torch.bfloat16):
+                dense = self.network(planes).dense[:, 0]
+            answer = (functional.avg_pool2d(dense.float()[:, None], 2)[:, 0] > 0).float()
+            clicks = clicks_into_errors(answer, (batch.labels[:, 0] > 0.5).float(), generator)
+            clicks[:, 2] *= asked
+            draw_clicks(batch.planes, clicks)
         self.network.train()
 
     def save(self) -> None:
@@ -452,7 +493,7 @@ class _Run:
                 tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(state[name])
         path = self.settings.out / "checkpoint.safetensors"
         partial = path.with_suffix(".partial")
-        save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, partial)
         partial.replace(path)
         path.with_suffix(".json").write_text(json.dumps({"step": self.step, "spent": self.spent}))
 
@@ -472,7 +513,9 @@ class _Run:
             self.average[name].copy_(tensors[f"average.{name}"])
         for index, parameter in enumerate(self._parameters()):
             self.optimiser.state[parameter] = {
-                name: tensors[f"optimiser.{index}.{name}"]
+                name: tensors[f"optimiser.{index}.{name}"].to(
+                    "cpu" if name == "step" else parameter.device
+                )
                 for name in ("exp_avg", "exp_avg_sq", "step")
             }
         state = json.loads(path.with_suffix(".json").read_text())
@@ -546,6 +589,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=840.0)
     parser.add_argument("--steps", type=int, help="steps instead of seconds")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--loaders", type=int, default=0, help="processes that draw examples")
+    parser.add_argument("--batch", type=int, default=16, help="images a step")
+    parser.add_argument("--rate", type=float, default=1.6e-3, help="learning rate")
+    parser.add_argument("--train-early", action="store_true", help="train ImageNet's first layers")
+    parser.add_argument("--most-per-group", type=int, help="at most so many look-alikes")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(argv)
     result = train(
@@ -557,6 +606,12 @@ def main(argv: Sequence[str]) -> int:
             seconds=asked.seconds,
             steps=asked.steps,
             threads=asked.threads,
+            device=asked.device,
+            loaders=asked.loaders,
+            batch=asked.batch,
+            learning_rate=asked.rate,
+            freeze_early=not asked.train_early,
+            most_per_group=asked.most_per_group,
             seed=asked.seed,
         )
     )

@@ -13,7 +13,7 @@ import pytest
 
 from models.segment import load_segmenter
 from models.training.calibrate import calibrate
-from models.training.data import Fold, folds_by_group, load_samples, second_belly
+from models.training.data import Fold, folds_by_group, load_samples, second_belly, thinned
 from models.training.evaluate import (
     EvaluateSettings,
     Row,
@@ -24,7 +24,6 @@ from models.training.evaluate import (
     read_rows,
     report,
     score_limit,
-    thinned,
     write_rows,
 )
 from models.training.negatives import KINDS, make_negatives
@@ -83,6 +82,7 @@ def settings(folder: Path, out: Path) -> TrainSettings:
         scenes=1,
         negatives=16,
         threads=1,
+        batch=4,
         mix={"long": 1, "second": 1, "scene": 1, "negative": 1},
         progress=lambda line: None,
     )
