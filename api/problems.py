@@ -61,6 +61,7 @@ KINDS: Mapping[str, Kind] = {
     "not_found": Kind(404, "Not found"),
     "state_conflict": Kind(409, "Not in this state"),
     "confirmation_refused": Kind(409, "The plan cannot be confirmed"),
+    "rules_refused": Kind(503, "The routing rules cannot be used"),
     "stale_edit": Kind(412, "Somebody else was faster"),
     "idempotency_conflict": Kind(422, "The Idempotency-Key was used before"),
     "instance_conflict": Kind(409, "The image is known with other bytes"),

@@ -11,6 +11,7 @@
     ├── NotFound              no such analysis, revision, file or name
     ├── StateConflict         the analysis is in a state where this cannot be done
     │   └── ConfirmationRefused   stops, unanswered questions or a nominal scale
+    ├── RulesRefused          a file of routing rules that cannot be used
     ├── StaleEdit             somebody else changed the analysis first
     ├── IdempotencyConflict   one Idempotency-Key, two different requests
     ├── InstanceConflict      other bytes under a known SOP Instance UID
@@ -89,6 +90,12 @@ class ConfirmationRefused(StateConflict):
     def __init__(self, message: str, *, remedy: str, reasons: tuple[str, ...] = ()) -> None:
         super().__init__(message, remedy=remedy)
         self.reasons = reasons
+
+
+class RulesRefused(AppError):
+    """The file of routing rules cannot be used; the message names lines and fields."""
+
+    code = "rules_refused"
 
 
 class StaleEdit(AppError):
