@@ -383,6 +383,7 @@ class _Loader:
             self._pool = ProcessPoolExecutor(
                 settings.loaders, context, initializer=_take_source, initargs=(source, self._seed)
             )
+            self._pool.submit(int).result()  # they are born with the first task
         else:
             self._pool = ThreadPoolExecutor(1)
             _take_source(source, self._seed)
