@@ -34,6 +34,7 @@ class DoseCase:
 
     `low` and `high` are the range in Units, `base` the dose before the volume counts;
     `most_units` is what the last treatment allows at most (None: no limit);
+    `sites_available` is above 0;
     `site_limit` is (Units per site in whole dispensing steps, the cap) of the tightest site cap.
     """
 
@@ -56,7 +57,10 @@ class DoseCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoseAmount:
-    """Units after all steps, the ratio used, the number of sites, and the adjustments."""
+    """Units after all steps, the ratio used, the number of sites, and the adjustments.
+
+    No Units, no sites.
+    """
 
     units: float
     ratio: float
@@ -89,7 +93,8 @@ def amount_of(case: DoseCase, volume_ml: float | None) -> DoseAmount:
         return after
 
     units, ratio = case.base, 1.0
-    if volume_ml is not None and not case.is_group and isinstance(case.reference, Reference):
+    # A group has no reference volume, so its dose is never scaled by one member's.
+    if volume_ml is not None and isinstance(case.reference, Reference):
         low, high = policy.volume_ratio_bounds
         measured = volume_ml / case.reference.volume_ml
         ratio = min(high, max(low, measured))
@@ -157,7 +162,7 @@ def amount_of(case: DoseCase, volume_ml: float | None) -> DoseAmount:
         f"Rounded down to the dispensing step of {case.step_units:g} Units.",
     )
     if case.sites_by_hand is None:
-        sites = max(1, min(sites, round(units / case.step_units)))
+        sites = min(sites, round(units / case.step_units))
     return DoseAmount(units=units, ratio=ratio, site_count=sites, adjustments=tuple(adjustments))
 
 
@@ -173,7 +178,7 @@ def _site_count(case: DoseCase, units: float, volume_ml: float | None) -> int:
     if volume_ml is not None and not case.is_group:
         wanted = max(wanted, math.ceil(volume_ml / case.tables.policy.ml_per_site - TOLERANCE))
     wanted = min(wanted, most)
-    return wanted if case.sites_available is None else max(1, min(wanted, case.sites_available))
+    return wanted if case.sites_available is None else min(wanted, case.sites_available)
 
 
 def site_limit_of(

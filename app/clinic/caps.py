@@ -91,7 +91,7 @@ def limits_of(
     tables: ClinicalTables,
 ) -> tuple[CapHeld, ...]:
     """The caps on the muscle, limb, session and window, less what was already given."""
-    prior, weight_kg = inputs.prior_treatments or (), inputs.patient.weight_kg
+    prior, weight_kg = inputs.treatments, inputs.patient.weight_kg
 
     def in_limb(treatment: PriorTreatment) -> bool:
         return treatment.muscles is None or any(

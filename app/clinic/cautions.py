@@ -85,11 +85,7 @@ def possible_from(
     today belongs to this session and does not count.
     """
     population = population_of(inputs.patient, tables.policy)
-    dates = [
-        p.date
-        for p in inputs.prior_treatments or ()
-        if p.product == inputs.product and p.date < today
-    ]
+    dates = [p.date for p in inputs.treatments if p.product == inputs.product and p.date < today]
     if inputs.product is None or population is None or not dates:
         return None
     caps = interval_caps(
@@ -105,12 +101,14 @@ def treatment_cautions(
     inputs: ClinicalInputs, tables: ClinicalTables, *, today: dt.date | None
 ) -> list[Caution]:
     """What earlier treatments stop: the interval, another toxin in the window, a wrong date."""
-    prior, rules = inputs.prior_treatments or (), tables.cautions
+    prior, rules = inputs.treatments, tables.cautions
     if not prior or inputs.product is None:
         return []
     if today is None:
         return [Caution.of(rules["today_unknown"])]
     found = []
+    if any(p.recorded for p in prior):
+        found.append(Caution.of(rules["recorded_treatments"]))
     if any(p.date > today for p in prior):
         found.append(Caution.of(rules["treated_after_today"]))
     start = possible_from(inputs, tables, today=today)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.clinic.errors import InvalidInput
 
 MAS_VALUES = ("0", "1", "1+", "2", "3", "4")
 """The grades of the Modified Ashworth Scale, lowest first."""
+
+SAME_UNITS = 1e-6
+"""Sums of Units that differ by no more than this are the same."""
 
 
 def require_positive(value: float | None, name: str, *, most: float = math.inf) -> None:
@@ -122,16 +125,26 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriorTreatment:
-    """One earlier treatment that was really given: product, Units, date, muscles, response."""
+    """One earlier treatment that was really given: product, Units, date, muscles, response.
+
+    `recorded`: it stands in this service's own record and was not told by the operator.
+    """
 
     product: str
     units: float
     date: dt.date
     muscles: tuple[str, ...] | None = None
     response: str | None = None
+    recorded: bool = False
 
     def __post_init__(self) -> None:
         require_positive(self.units, "prior_treatments.units")
+
+    def tells(self, recorded: PriorTreatment) -> bool:
+        """True if this is about the same product and day, and about the same muscles or any."""
+        return (self.product, self.date) == (recorded.product, recorded.date) and (
+            self.muscles is None or set(recorded.muscles or ()) <= set(self.muscles)
+        )
 
 
 def _nothing() -> Mapping[str, float]:
@@ -143,8 +156,9 @@ class ClinicalInputs:
     """Everything that the operator says about one muscle of one patient.
 
     `product` or `indication` None: measurement only. `prior_treatments` or `safety` None means
-    unknown; an empty tuple means none were given. `measurements_mm` are the named measurements
-    that a volume equation asks for, each taken as its source took it.
+    unknown; an empty tuple means none were given. `recorded_treatments` are those that the
+    service's own record has of the patient. `measurements_mm` are the named measurements that a
+    volume equation asks for, each taken as its source took it.
     """
 
     muscle: str
@@ -163,6 +177,7 @@ class ClinicalInputs:
     measurements_mm: Mapping[str, float] = field(default_factory=_nothing)
     sweep: Sweep | None = None
     prior_treatments: tuple[PriorTreatment, ...] | None = None
+    recorded_treatments: tuple[PriorTreatment, ...] = ()
     safety: Mapping[str, bool | None] | None = None
 
     def __post_init__(self) -> None:
@@ -180,3 +195,24 @@ class ClinicalInputs:
         require_positive(self.muscle_length_mm, "muscle_length_mm", most=1000)
         for name, value_mm in self.measurements_mm.items():
             require_positive(value_mm, f"measurements_mm.{name}", most=1000)
+
+    @property
+    def treatments(self) -> tuple[PriorTreatment, ...]:
+        """Every earlier treatment that counts: those told, and what the record has besides.
+
+        A recorded treatment is told if one of that product and day names its muscle (or none);
+        where the record has more Units than were told, the rest counts as one of its own.
+        """
+        told, besides = self.prior_treatments or (), []
+        recorded = [0.0] * len(told)
+        for treatment in self.recorded_treatments:
+            at = next((i for i, t in enumerate(told) if t.tells(treatment)), None)
+            if at is None:
+                besides.append(treatment)
+            else:
+                recorded[at] += treatment.units
+        for t, units in zip(told, recorded, strict=True):
+            if units > t.units + SAME_UNITS:
+                rest = units - t.units
+                besides.append(replace(t, units=rest, response=None, recorded=True))
+        return (*told, *besides)

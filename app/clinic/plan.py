@@ -24,6 +24,7 @@ from app.clinic.errors import (
     UnknownMuscle,
     UnknownProduct,
 )
+from app.clinic.follow_up import FollowUp, follow_up_of, too_early
 from app.clinic.inputs import ClinicalInputs
 from app.clinic.observation import Observation
 from app.clinic.sites import (
@@ -60,7 +61,8 @@ class MusclePlan:
     """A suggestion for one muscle; nothing in it is a treatment until a clinician confirms it.
 
     `cautions` holds stops too (`blocks_confirmation`); `unanswered` are the questions without
-    which confirmation is refused. `explanation` is the derivation as a tree.
+    which confirmation is refused. `follow_up` is None before the first treatment with the
+    product. `explanation` is the derivation as a tree.
     """
 
     muscle: str
@@ -74,6 +76,7 @@ class MusclePlan:
     endplates: tuple[str, ...]
     cautions: tuple[Caution, ...]
     unanswered: tuple[Question, ...]
+    follow_up: FollowUp | None
     explanation: Step
     tables_version: str
     tables_sha256: str
@@ -184,7 +187,7 @@ def _check_indication(
 
 
 def _check_treatments(inputs: ClinicalInputs, tables: ClinicalTables) -> None:
-    for treatment in inputs.prior_treatments or ():
+    for treatment in inputs.treatments:
         if treatment.product not in tables.products:
             raise UnknownProduct(
                 f"An earlier treatment names the product {treatment.product!r}, which is in no "
@@ -214,7 +217,7 @@ def what_if(
     Raises the same ClinicErrors as `check_request`.
     """
     check_request(inputs, tables)
-    return plan_dose(inputs, volume, tables, today=today)
+    return too_early(inputs, tables, today=today) or plan_dose(inputs, volume, tables, today=today)
 
 
 def plan_muscle(
@@ -277,6 +280,7 @@ def plan_muscle(
         endplates=placement.endplates,
         cautions=tuple(dict.fromkeys(cautions)),
         unanswered=unanswered,
+        follow_up=follow_up_of(inputs, tables, today=today),
         explanation=_explanation(volume, dose, sites),
         tables_version=tables.version,
         tables_sha256=tables.sha256,
@@ -307,7 +311,7 @@ def _dose(
             missing_field="outlines",
             remedy="Click on the muscle or outline it.",
         )
-    return plan_dose(inputs, volume, tables, today=today)
+    return too_early(inputs, tables, today=today) or plan_dose(inputs, volume, tables, today=today)
 
 
 def _sites_without_dose(observation: Observation, tables: ClinicalTables) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 from app.clinic.derivation import Step
 from app.clinic.dose_rows import DoseRefused
 from app.clinic.dosing import DosePlan
+from app.clinic.follow_up import FollowUp
+from app.clinic.inputs import PriorTreatment
 from app.clinic.needle import NeedlePath
 from app.clinic.plan import MusclePlan
 from app.clinic.sites import InjectionSite
@@ -35,6 +37,8 @@ def plan_to_json(plan: MusclePlan) -> dict[str, Any]:
         ],
         "unanswered": [{"field": q.field, "text": q.text} for q in plan.unanswered],
         "may_be_confirmed": plan.may_be_confirmed,
+        "treatments": [_treatment(treatment) for treatment in plan.inputs.treatments],
+        "follow_up": None if plan.follow_up is None else _follow_up(plan.follow_up),
         "explanation": {
             "tree": step_to_json(plan.explanation),
             "sentences": list(plan.explanation_sentences),
@@ -50,6 +54,27 @@ def plan_to_json(plan: MusclePlan) -> dict[str, Any]:
                 "tables": list(plan.tables_override.tables),
             },
         },
+    }
+
+
+def _treatment(treatment: PriorTreatment) -> dict[str, Any]:
+    muscles = treatment.muscles
+    return {
+        "product": treatment.product,
+        "units": _number(treatment.units, 4),
+        "date": treatment.date.isoformat(),
+        "muscles": None if muscles is None else list(muscles),
+        "response": treatment.response,
+        "recorded": treatment.recorded,
+    }
+
+
+def _follow_up(follow_up: FollowUp) -> dict[str, Any]:
+    start = follow_up.possible_from
+    return {
+        "last_on": follow_up.last_on.isoformat(),
+        "days_since": follow_up.days_since,
+        "possible_from": None if start is None else start.isoformat(),
     }
 
 

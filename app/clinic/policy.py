@@ -9,6 +9,9 @@ from typing import Any
 from app.clinic.errors import TableError
 from app.clinic.inputs import MAS_VALUES
 
+SMALLEST_CHANGE = "smallest_change_"
+"""What the entries begin with that tell, for one way of measuring, what is more than error."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyEntry:
@@ -59,7 +62,7 @@ class Policy:
     other_product_window_weeks: float
     follow_up_step: Mapping[str, float]
     follow_up_most_of_last: Mapping[str, float]
-    repeatability: Mapping[str, float]
+    smallest_change: Mapping[str, float]
     entries: Mapping[str, PolicyEntry]
 
     def __post_init__(self) -> None:
@@ -143,7 +146,10 @@ def read_policy(entries: Mapping[str, PolicyEntry]) -> Policy:
             other_product_window_weeks=number("other_product_window_weeks"),
             follow_up_step=numbers("follow_up_step"),
             follow_up_most_of_last=numbers("follow_up_most_of_last"),
-            repeatability=numbers("repeatability"),
+            smallest_change={
+                method: number(SMALLEST_CHANGE + method)
+                for method in ("sweep_tracked", "sweep", "section_length", "equation")
+            },
             entries=dict(entries),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:

@@ -90,7 +90,7 @@ def _last_time(inputs: ClinicalInputs, policy: Policy) -> _LastTime:
     """
     mine = [
         p
-        for p in inputs.prior_treatments or ()
+        for p in inputs.treatments
         if p.product == inputs.product and (p.muscles is None or inputs.muscle in p.muscles)
     ]
     answered = [p for p in mine if p.response is not None]

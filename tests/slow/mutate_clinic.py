@@ -232,8 +232,27 @@ def _without_one(node: ast.AST) -> Iterator[ast.expr]:
 
 def shown(node: ast.AST) -> str:
     """The node as one short line of source."""
-    text = " ".join(ast.unparse(node).split())
-    return text if len(text) <= 110 else text[:107] + "..."
+    return " ".join(ast.unparse(node).split())
+
+
+def shortly(before: str, after: str) -> tuple[str, str]:
+    """Both texts without most of what they share at their beginning and end."""
+    start = next(
+        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b),
+        min(len(before), len(after)),
+    )
+    start = max(0, start - 30)
+    rest = next(
+        (i for i, (a, b) in enumerate(zip(before[::-1], after[::-1], strict=False)) if a != b),
+        min(len(before), len(after)),
+    )
+    rest = max(0, min(rest, len(before) - start, len(after) - start) - 20)
+
+    def cut(text: str) -> str:
+        end = len(text) - rest
+        return ("…" if start else "") + text[start:end] + ("…" if rest else "")
+
+    return cut(before), cut(after)
 
 
 def mutants(module: str) -> Iterator[Mutant]:
@@ -242,9 +261,9 @@ def mutants(module: str) -> Iterator[Mutant]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = [place for place in places(tree) if any(True for _ in changed(place[3]))]
     for parent, name, index, node in sorted(found, key=lambda p: _line(p[3])):
-        before, line = shown(node), _line(node)
+        line = _line(node)
         for other in changed(node):
-            after = shown(other)
+            before, after = shortly(shown(node), shown(other))
             if hasattr(node, "lineno"):
                 ast.copy_location(other, node)
             _put(parent, name, index, other)

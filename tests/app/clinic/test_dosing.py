@@ -722,6 +722,33 @@ def test_caps_without_value_or_of_weak_grade_do_not_hold(tables: ClinicalTables)
         cap_units(replace(cap, value=None), 10.0)
 
 
+@pytest.mark.parametrize(
+    ("row", "holds_in"),
+    [
+        ("XEOMIN,adult,FR,session,any,units,30,,site", {"FR"}),
+        ("XEOMIN,adult,US,muscle,biceps_brachii,units,30,,site", {"FR", "SG", "US"}),
+        ("XEOMIN,any,US,muscle,biceps_brachii,units,30,,secondary", {"FR", "SG", "US"}),
+        ("XEOMIN,paediatric,US,muscle,biceps_brachii,units,30,,site", set()),
+        ("BOTOX,adult,US,muscle,biceps_brachii,units,30,,site", set()),
+        ("XEOMIN,adult,US,muscle,biceps_brachii,units,30,,missing", set()),
+        ("XEOMIN,adult,US,muscle,biceps_brachii,units,,,missing", set()),
+    ],
+)
+def test_which_caps_hold_where(tmp_path: Path, row: str, holds_in: set[str]) -> None:
+    """A cap holds for its product and population, where its label does, the US label's
+    everywhere; one without value, or of a grade of no use, nowhere."""
+    head = (DATA / "caps.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "caps.csv"
+    path.write_text(f"{head}\n{row},L_XEO_CD,own\n", encoding="utf-8")
+    own = load_tables(path)
+    found = {
+        where
+        for where in ("FR", "SG", "US")
+        if any(c.note == "own" for c in applicable_caps("XEOMIN", "adult", where, own))
+    }
+    assert found == holds_in
+
+
 def test_a_row_without_weight_has_no_range(tables: ClinicalTables) -> None:
     """Asking a row per kilogram for Units without a weight is an error, not a guess."""
     row = next(r for r in tables.dose_rows if r.units_per_kg is not None)
@@ -844,6 +871,14 @@ def test_a_response_without_a_bound_sets_none(
     assert dose.units.value == 125
 
 
+def test_a_bound_by_the_last_units_only_lowers(make: Any, tables: ClinicalTables) -> None:
+    """After 190 Units with a good effect up to 237.5 are allowed, and 125 stay 125."""
+    last = given(190, 100, response="good", muscles=("biceps_brachii",))
+    dose = planned(make.inputs(prior_treatments=(last,)), UNKNOWN, tables, today=TODAY)
+    assert dose.units.value == 125
+    assert reasons(dose) == []
+
+
 def test_the_follow_up_stays_in_the_range(make: Any, tables: ClinicalTables) -> None:
     """A step up from the top and a step down from the bottom stay at the ends."""
     for mas, response, units, place in (("4", "none", 200.0, 1.0), ("0", "weakness", 50.0, 0.0)):
@@ -894,6 +929,40 @@ def test_sites_follow_cap_and_size(make: Any, tables: ClinicalTables) -> None:
         make.inputs(product="BOTOX", severity=Severity(scale="MAS", value="4")), UNKNOWN, tables
     )
     assert (botox.units.value, botox.site_count) == (200, 4)
+
+
+def test_no_more_sites_than_were_placed(make: Any, tables: ClinicalTables) -> None:
+    """Of three sites wanted, two or one where no more could be placed; never more than wanted."""
+    for available, count in ((1, 1), (2, 2), (3, 3), (5, 3)):
+        dose = planned(make.inputs(), volume(140), tables, sites_available=available)
+        assert dose.site_count == count
+
+
+def test_a_group_has_the_sites_of_its_row(make: Any, tables: ClinicalTables) -> None:
+    """The volume of an image that shows one member asks for no further site of the group."""
+    for row in tables.dose_rows:
+        if row.population == "adult" and tables.is_group(row.muscle) and row.sites is not None:
+            inputs = make.inputs(
+                muscle=row.muscle,
+                product=row.product,
+                indication=row.indication,
+                jurisdiction=row.jurisdiction,
+                severity=None,
+                off_label=True,
+            )
+            counts = {planned(inputs, v, tables).site_count for v in (UNKNOWN, volume(900))}
+            assert len(counts) == 1, row.key
+
+
+def test_a_cap_of_one_unit_a_site_asks_for_every_site(make: Any, tmp_path: Path) -> None:
+    """A site's own cap of 1 Unit a site: all four sites of the row, 4 Units."""
+    head = (DATA / "caps.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "caps.csv"
+    path.write_text(
+        f"{head}\nXEOMIN,adult,US,site,any,units,1,,site,L_XEO_CD,own\n", encoding="utf-8"
+    )
+    dose = planned(make.inputs(), UNKNOWN, load_tables(path))
+    assert (dose.units.value, dose.site_count) == (4.0, 4)
 
 
 # --- cutting ----------------------------------------------------------------------------------

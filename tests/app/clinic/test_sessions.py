@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.clinic.cautions import possible_from
-from app.clinic.comparison import compare_sessions, compare_sides, compare_volumes
+from app.clinic.comparison import ComparisonRefused, VolumeComparison, compare_volumes
 from app.clinic.derivation import Step
 from app.clinic.dose_rows import DoseRefused
 from app.clinic.dosing import DosePlan, plan_dose
@@ -18,11 +18,13 @@ from app.clinic.errors import InvalidInput, UnknownProduct
 from app.clinic.evidence import CapKind
 from app.clinic.follow_up import (
     Administration,
+    FollowUp,
     GivenSite,
-    plan_follow_up,
-    with_administrations,
+    follow_up_of,
+    too_early,
 )
 from app.clinic.inputs import Dilution, Patient, PriorTreatment, Severity
+from app.clinic.plan import plan_muscle, what_if
 from app.clinic.session import SessionItem, SessionPlan, plan_session
 from app.clinic.tables import DATA, ClinicalTables, load_tables
 from app.clinic.volume import MuscleVolume, VolumeUnknown
@@ -233,51 +235,94 @@ def administration(**other: Any) -> Administration:
     fields: dict[str, Any] = {
         "product": "XEOMIN",
         "muscle": "biceps_brachii",
-        "side": "left",
         "date": dt.date(2025, 12, 1),
         "sites": (
             GivenSite(number=1, units=40, ml=0.8),
-            GivenSite(number=2, units=30, ml=0.6),
+            GivenSite(number=2, units=30),
         ),
-        "lot": "A123",
-        "expiry": dt.date(2026, 6, 30),
+        "expiry": dt.date(2025, 12, 1),
         "wastage_units": 30.0,
-        "guidance": "ultrasound",
     }
     return Administration(**{**fields, **other})
 
 
-def test_what_was_given_counts_and_not_the_plan(make: Any, tables: ClinicalTables) -> None:
-    """The sum of the sites is the earlier treatment, with the response to it."""
-    given = administration()
-    assert given.given.value == 70
-    assert given.given_ml == pytest.approx(1.4)
-    inputs = with_administrations(make.inputs(prior_treatments=None), ((given, "insufficient"),))
-    assert inputs.prior_treatments == (
-        PriorTreatment(
-            product="XEOMIN",
-            units=70,
-            date=dt.date(2025, 12, 1),
-            muscles=("biceps_brachii",),
-            response="insufficient",
-        ),
+def recorded(units: float, muscle: str = "biceps_brachii", **other: Any) -> PriorTreatment:
+    sites = (GivenSite(number=1, units=units),)
+    return administration(sites=sites, muscle=muscle, **other).as_treatment()
+
+
+def told(units: float, *muscles: str, **other: Any) -> PriorTreatment:
+    fields = {"product": "XEOMIN", "date": dt.date(2025, 12, 1), "muscles": muscles or None}
+    return PriorTreatment(units=units, **{**fields, **other})
+
+
+def test_what_was_given_counts_and_not_the_plan() -> None:
+    """The sum of the sites is the earlier treatment of the muscle; what was thrown away is not."""
+    assert administration().given.value == 70
+    assert administration().as_treatment() == PriorTreatment(
+        product="XEOMIN",
+        units=70,
+        date=dt.date(2025, 12, 1),
+        muscles=("biceps_brachii",),
+        recorded=True,
     )
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("given", "record", "rest"),
     [
-        {"sites": ()},
-        {"expiry": dt.date(2025, 11, 30)},
-        {"lot": " "},
-        {"guidance": ""},
-        {"wastage_units": -1.0},
+        ((), (recorded(70),), [70]),
+        ((told(70, "biceps_brachii"),), (recorded(70),), []),
+        ((told(90),), (recorded(70),), []),
+        ((told(90),), (recorded(70), recorded(40, "brachialis")), [20]),
+        ((told(70, "biceps_brachii"),), (recorded(70), recorded(70)), [70]),
+        ((told(70, "biceps_brachii"),), (recorded(40, "brachialis"),), [40]),
+        ((told(70, product="BOTOX"),), (recorded(70),), [70]),
+        ((told(70, date=dt.date(2025, 12, 2)),), (recorded(70),), [70]),
+        ((told(60, "brachialis"), told(70, "biceps_brachii")), (recorded(70),), []),
     ],
 )
-def test_an_administration_that_cannot_be(changed: dict[str, Any]) -> None:
-    """No site, an expired vial, no lot, no guidance or nothing given is refused."""
-    with pytest.raises(InvalidInput):
+def test_the_record_counts_what_was_not_told(
+    make: Any,
+    given: tuple[PriorTreatment, ...],
+    record: tuple[PriorTreatment, ...],
+    rest: list[float],
+) -> None:
+    """A recorded treatment counts once: as it was told, or with the Units that were not."""
+    inputs = make.inputs(prior_treatments=given, recorded_treatments=record)
+    assert inputs.treatments[: len(given)] == given
+    besides = inputs.treatments[len(given) :]
+    assert [t.units for t in besides] == rest
+    assert all(t.recorded and t.response is None for t in besides)
+
+
+def test_a_recorded_treatment_counts_like_a_told_one(make: Any, tables: ClinicalTables) -> None:
+    """370 Units of today in the record leave 30 of the session, said so; the question of earlier
+    treatments stays open."""
+    record = (recorded(370, date=TODAY, expiry=None),)
+    inputs = make.inputs(prior_treatments=None, recorded_treatments=record)
+    plan = plan_muscle(inputs, make.observation(), tables, today=TODAY)
+    assert isinstance(plan.dose, DosePlan)
+    assert plan.dose.units.value == 30
+    assert "recorded_treatments" in {c.code for c in plan.cautions}
+    assert [q.field for q in plan.unanswered] == ["prior_treatments"]
+    plain = plan_muscle(make.inputs(), make.observation(), tables, today=TODAY)
+    assert "recorded_treatments" not in {c.code for c in plain.cautions}
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"sites": ()}, "sites"),
+        ({"expiry": dt.date(2025, 11, 30)}, "expiry"),
+        ({"wastage_units": -1.0}, None),
+    ],
+)
+def test_an_administration_that_cannot_be(changed: dict[str, Any], field: str | None) -> None:
+    """No site, an expired vial or a waste below nothing is refused."""
+    with pytest.raises(InvalidInput) as caught:
         administration(**changed)
+    assert caught.value.field == field
 
 
 @pytest.mark.parametrize(("units", "ml"), [(0.0, 1.0), (5.0, 0.0)])
@@ -297,29 +342,34 @@ def earlier(days: int, **other: Any) -> PriorTreatment:
 
 
 def test_too_early_is_refused_with_the_date(make: Any, tables: ClinicalTables) -> None:
-    """After 83 days the follow-up is refused and possible from tomorrow; after 84 it is planned."""
-    soon = plan_follow_up(
-        make.inputs(prior_treatments=(earlier(200), earlier(83))), UNKNOWN, tables, today=TODAY
-    )
-    assert isinstance(soon.dose, DoseRefused)
-    assert soon.dose.code == "too_early"
-    assert soon.dose.available_from == soon.possible_from == TODAY + dt.timedelta(days=1)
-    assert soon.days_since == 83
-    then = plan_follow_up(
-        make.inputs(prior_treatments=(earlier(84),)), UNKNOWN, tables, today=TODAY
-    )
-    assert isinstance(then.dose, DosePlan)
-    assert then.days_since == 84
-    assert then.comparison is None
+    """After 83 days plan and what-if are refused and possible from tomorrow; after 84 planned."""
+    soon = make.inputs(prior_treatments=(earlier(200), earlier(83)))
+    tomorrow = TODAY + dt.timedelta(days=1)
+    plan = plan_muscle(soon, make.observation(), tables, today=TODAY)
+    for dose in (plan.dose, what_if(soon, UNKNOWN, tables, today=TODAY)):
+        assert isinstance(dose, DoseRefused)
+        assert (dose.code, dose.available_from) == ("too_early", tomorrow)
+        assert "83 days ago" in dose.reason
+    last_on = TODAY - dt.timedelta(days=83)
+    assert plan.follow_up == FollowUp(last_on=last_on, days_since=83, possible_from=tomorrow)
+    then = make.inputs(prior_treatments=(earlier(84),))
+    plan = plan_muscle(then, make.observation(), tables, today=TODAY)
+    assert plan.follow_up is not None
+    assert (plan.follow_up.days_since, plan.follow_up.possible_from) == (84, TODAY)
+    for dose in (plan.dose, what_if(then, UNKNOWN, tables, today=TODAY)):
+        assert isinstance(dose, DosePlan)
 
 
-def test_the_first_treatment_has_no_follow_up_date(make: Any, tables: ClinicalTables) -> None:
-    """Without an earlier treatment of this product there is no date; today's does not count."""
+def test_the_first_treatment_has_no_follow_up(make: Any, tables: ClinicalTables) -> None:
+    """Without an earlier treatment of this product there is none; today's does not count."""
     for prior in ((), (earlier(0),), (earlier(30, product="BOTOX"),)):
-        first = plan_follow_up(make.inputs(prior_treatments=prior), UNKNOWN, tables, today=TODAY)
-        assert first.possible_from is None
-        assert first.days_since is None
-        assert isinstance(first.dose, DosePlan)
+        inputs = make.inputs(prior_treatments=prior)
+        assert follow_up_of(inputs, tables, today=TODAY) is None
+        assert too_early(inputs, tables, today=TODAY) is None
+        assert possible_from(inputs, tables, today=TODAY) is None
+    undated = make.inputs(prior_treatments=(earlier(10),))
+    assert follow_up_of(undated, tables, today=None) is None
+    assert too_early(undated, tables, today=None) is None
 
 
 def test_no_interval_known_no_date(make: Any, tables: ClinicalTables) -> None:
@@ -331,6 +381,10 @@ def test_no_interval_known_no_date(make: Any, tables: ClinicalTables) -> None:
         prior_treatments=(earlier(10, product="DAXXIFY"),),
     )
     assert possible_from(daxxify, tables, today=TODAY) is None
+    after = follow_up_of(daxxify, tables, today=TODAY)
+    assert after is not None
+    assert (after.days_since, after.possible_from) == (10, None)
+    assert too_early(daxxify, tables, today=TODAY) is None
     prior = (earlier(10),)
     for changed in ({"patient": Patient()}, {"product": None}):
         inputs = make.inputs(prior_treatments=prior, **changed)
@@ -364,38 +418,57 @@ def volume(volume_ml: float, method: str = "sweep_tracked") -> MuscleVolume:
     )
 
 
+def compared(first: MuscleVolume, second: MuscleVolume, tables: ClinicalTables) -> VolumeComparison:
+    found = compare_volumes(first, second, tables, what="Left and right")
+    assert isinstance(found, VolumeComparison)
+    return found
+
+
 def test_a_change_within_the_error_is_said(tables: ClinicalTables) -> None:
     """Tracked: 100 against 114 mL differs by 14, within 0.14 × 107; 100 against 116 is more."""
-    within = compare_sides(volume(100), volume(114), tables)
+    within = compared(volume(100), volume(114), tables)
     assert within.difference_ml == 14
     assert within.difference_fraction == pytest.approx(0.14)
     assert within.smallest_change_ml == pytest.approx(14.98)
     assert not within.more_than_error
-    assert "within the error" in within.text
-    more = compare_sessions(volume(116), volume(100), tables)
+    assert within.text.startswith("Left and right: 100.0 and 114.0 mL, a difference of +14.0 mL")
+    assert within.text.endswith("is 15.0 mL (14% by G_BARBER_CP), so it is within the error.")
+    more = compared(volume(116), volume(100), tables)
     assert more.difference_ml == -16
+    assert more.difference_fraction == pytest.approx(-16 / 116)
     assert more.more_than_error
     assert "more than the error" in more.text
-    assert "G_BARBER_CP" in more.sources
 
 
-def test_two_methods_compare_weakly(tables: ClinicalTables) -> None:
-    """Volumes of two methods add their errors; an equation's error is the largest."""
-    mixed = compare_volumes(volume(100), volume(100, "sweep"), tables, what="Both")
-    assert not mixed.same_method
-    assert mixed.smallest_change_ml == pytest.approx(39)
-    assert "weak" in mixed.text
-    equation = compare_volumes(
-        volume(100, "bandholm2007_soleus"), volume(100, "bandholm2007_soleus"), tables, what="Both"
-    )
-    assert equation.smallest_change_ml == pytest.approx(47)
+def test_a_difference_of_just_the_error_is_none(tables: ClinicalTables) -> None:
+    """93 against 107 mL: 14 mL, which is 14 % of their mean and not more than that."""
+    assert not compared(volume(93), volume(107), tables).more_than_error
+    assert compared(volume(92.99), volume(107), tables).more_than_error
 
 
-def test_a_follow_up_sets_the_volumes_side_by_side(make: Any, tables: ClinicalTables) -> None:
-    """Today's volume stands beside the last session's."""
-    inputs = make.inputs(prior_treatments=(earlier(100),))
-    both = plan_follow_up(inputs, volume(120), tables, today=TODAY, last_volume=volume(100))
-    assert both.comparison is not None
-    assert both.comparison.difference_ml == 20
-    unknown = plan_follow_up(inputs, UNKNOWN, tables, today=TODAY, last_volume=volume(100))
-    assert unknown.comparison is None
+@pytest.mark.parametrize(
+    ("method", "fraction", "sources"),
+    [
+        ("sweep_tracked", 0.14, ("G_BARBER_CP",)),
+        ("sweep", 0.25, ("G_3DUS_PROC", "POLICY")),
+        ("section_length", 0.30, ("POLICY",)),
+        ("bandholm2007_soleus", 0.47, ("POLICY",)),
+    ],
+)
+def test_each_method_has_its_own_error(
+    tables: ClinicalTables, method: str, fraction: float, sources: tuple[str, ...]
+) -> None:
+    """The smallest change is the method's own, with its source; all are marked as judgement."""
+    found = compared(volume(90, method), volume(110, method), tables)
+    assert found.smallest_change_ml == pytest.approx(100 * fraction)
+    assert found.smallest_change.sources == sources
+    assert found.smallest_change.grade == "judgement"
+
+
+def test_two_methods_are_not_compared(tables: ClinicalTables) -> None:
+    """A tracked sweep and an operator's: refused, and both are named."""
+    refused = compare_volumes(volume(100), volume(100, "sweep"), tables, what="Both")
+    assert isinstance(refused, ComparisonRefused)
+    assert "sweep_tracked" in refused.reason
+    assert "by sweep;" in refused.reason
+    assert refused.remedy
