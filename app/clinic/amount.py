@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.clinic.caps import CapHeld, cap_words
-from app.clinic.evidence import Cap, CapKind, DoseRow, Grade
+from app.clinic.evidence import Cap, DoseRow, Grade
 from app.clinic.inputs import ClinicalInputs
 from app.clinic.tables import ClinicalTables
 from app.clinic.volume import NoReference, Reference
@@ -184,11 +184,10 @@ def _site_count(case: DoseCase, units: float, volume_ml: float | None) -> int:
 def site_limit_of(
     caps: Sequence[Cap], inputs: ClinicalInputs, step_units: float
 ) -> tuple[float, Cap] | None:
-    """(Units per site in whole steps, the cap) of the tightest site cap; mL needs a dilution."""
+    """(Units per site in whole steps, the cap) of the tightest of the caps on a site; a cap in mL
+    needs a dilution."""
     found: list[tuple[float, Cap]] = []
     for cap in caps:
-        if cap.kind is not CapKind.SITE:
-            continue
         units = cap.limit(inputs.patient.weight_kg)
         if cap.unit == "ml":
             if inputs.dilution is None:

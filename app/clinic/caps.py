@@ -74,6 +74,11 @@ def given_in_window(
     )
 
 
+def site_caps(caps: Sequence[Cap], muscle: str, limb: str) -> tuple[Cap, ...]:
+    """The caps on one site of a muscle, whether they are for the muscle, its limb or any."""
+    return tuple(c for c in caps if c.kind is CapKind.SITE and c.where in ("any", limb, muscle))
+
+
 def limits_total(cap: Cap, limb: str) -> bool:
     """True for a cap on all that one treatment of this limb gets: limb, session or window."""
     return cap.kind in (CapKind.SESSION, CapKind.LIMB, CapKind.CUMULATIVE) and cap.where in (
@@ -108,7 +113,7 @@ def limits_of(
         elif not limits_total(cap, limb):
             continue
         elif cap.kind is CapKind.CUMULATIVE:
-            days, counts = 7 * (cap.window_weeks or 0.0), lambda treatment: True
+            days, counts = cap.window_days, lambda treatment: True
         else:
             days, counts = 1.0, in_limb if cap.where == limb else lambda treatment: True
         whole = cap.limit(weight_kg)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.clinic.amount import TOLERANCE, DoseAmount, DoseCase
-from app.clinic.caps import cap_words, interval_caps
-from app.clinic.evidence import Cap, CapKind, DoseRow, Grade
+from app.clinic.caps import cap_words, interval_caps, site_caps
+from app.clinic.evidence import Cap, DoseRow, Grade
 from app.clinic.inputs import ClinicalInputs, Dilution
 from app.clinic.policy import Policy
 from app.clinic.tables import ClinicalTables
@@ -151,10 +151,10 @@ def _cap_cautions(
     row, tables = case.row, case.tables
     limb = tables.limb_of(row.muscle)
     found = []
-    site_caps = [c for c in caps if c.kind is CapKind.SITE]
+    per_site = site_caps(caps, row.muscle, limb)
     intervals = interval_caps(row.product, row.population, limb, inputs.jurisdiction, tables)
     for what, known in (
-        ("for one site", site_caps),
+        ("for one site", per_site),
         ("for the interval between treatments", intervals),
         ("for the session", totals),
     ):
@@ -167,7 +167,7 @@ def _cap_cautions(
                 )
             )
     if inputs.dilution is None:
-        in_ml = [c for c in site_caps if c.unit == "ml"]
+        in_ml = [c for c in per_site if c.unit == "ml"]
         found.append(
             DoseCaution(
                 code="dilution_unknown",

@@ -19,7 +19,7 @@ from app.clinic.amount import (
     share_out,
     site_limit_of,
 )
-from app.clinic.caps import CapHeld, applicable_caps, limits_of, limits_total
+from app.clinic.caps import CapHeld, applicable_caps, limits_of, limits_total, site_caps
 from app.clinic.caps import cap_units as cap_units
 from app.clinic.derivation import Step
 from app.clinic.dose_cautions import DoseCaution, dose_cautions
@@ -120,7 +120,9 @@ def plan_dose(
     low, high = row.range_units(weight_kg)
     position = position_of(inputs, policy)
     reference = reference_volume(row.muscle, inputs.patient, tables)
-    site_limit = site_limit_of(caps, inputs, policy.dispensing_step_units[row.product])
+    step_units = policy.dispensing_step_units[row.product]
+    per_site_caps = site_caps(caps, row.muscle, limb)
+    site_limit = site_limit_of(per_site_caps, inputs, step_units)
     case = DoseCase(
         tables=tables,
         row=row,
@@ -133,7 +135,7 @@ def plan_dose(
         reference=reference,
         limits=limits_of(caps, row, limb, inputs, today, tables),
         site_limit=site_limit,
-        step_units=policy.dispensing_step_units[row.product],
+        step_units=step_units,
         site_range=row.sites or policy.sites_without_label,
         sites_available=sites_available,
         sites_by_hand=sites_by_hand,

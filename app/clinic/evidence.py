@@ -39,6 +39,9 @@ CAP_GRADES = DOSE_GRADES | {Grade.SECONDARY, Grade.JUDGEMENT}
 """A cap may come from weaker evidence than a dose: it only ever lowers."""
 
 
+DAYS_IN_WEEK = 7
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """Where a fact was read."""
@@ -144,6 +147,13 @@ class Cap:
         if self.value is None or per is None:
             raise ValueError(f"{self.product} {self.kind} {self.where}: no value to hold to")
         return self.value * per
+
+    @property
+    def window_days(self) -> float:
+        """The days over which a cumulative cap counts, today included."""
+        if self.window_weeks is None:
+            raise ValueError(f"{self.product} {self.kind} {self.where}: no window")
+        return self.window_weeks * DAYS_IN_WEEK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,6 @@ SECONDS = 120
 ALIKE: dict[str, str] = {
     "amount abs(after - before) > TOLERANCE  →  abs(after - before) >= TOLERANCE": "no difference "
     "is exactly the tolerance of floating point",
-    "caps 0.0  →  1.0": "the loader refuses a cumulative cap without its window",
 }
 """Mutants that change no number, by their name without the line, each with the reason."""
 

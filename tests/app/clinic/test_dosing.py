@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.clinic.amount import down_to_step, share_out
-from app.clinic.caps import applicable_caps, cap_units
+from app.clinic.caps import applicable_caps, cap_units, limits_of
 from app.clinic.derivation import Step
 from app.clinic.dose_rows import DoseRefused
 from app.clinic.dosing import DosePlan, plan_dose, with_less
@@ -380,6 +380,33 @@ def test_what_was_given_today_counts_in_the_session(make: Any, tables: ClinicalT
     assert "less 300 Units already given" in adjustment.text
 
 
+def test_more_than_the_cap_was_given(make: Any, tables: ClinicalTables) -> None:
+    """After 500 Units of today nothing is left of 400, and not less than nothing."""
+    low = make.inputs(
+        product="BOTOX", prior_treatments=(given(500, 30, product="BOTOX"),), severity=None
+    )
+    assert refused(low, UNKNOWN, tables, today=TODAY).code == "nothing_left_under_caps"
+    case = limits_of(
+        applicable_caps("BOTOX", "adult", "US", tables),
+        next(r for r in tables.dose_rows if r.product == "BOTOX" and r.muscle == "biceps_brachii"),
+        "upper_limb",
+        low,
+        TODAY,
+        tables,
+    )
+    assert {held.left_units for held in case} == {0.0, 400.0}
+
+
+def test_a_cap_without_a_note_is_named_by_what_it_limits(make: Any, tmp_path: Path) -> None:
+    """A site's cap without a note: its kind and place stand in the words."""
+    head = (DATA / "caps.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "caps.csv"
+    path.write_text(f"{head}\nXEOMIN,adult,US,limb,upper_limb,units,90,,site,L_XEO_CD,\n")
+    dose = planned(make.inputs(), UNKNOWN, load_tables(path))
+    (cap,) = [a for a in dose.adjustments if a.reason == "limb_cap"]
+    assert cap.text == "Cap (limb upper_limb): 90 Units."
+
+
 def test_yesterday_is_another_session(make: Any, tables: ClinicalTables) -> None:
     """300 Units of yesterday take nothing off today's session cap: they are a stop instead."""
     dose = planned(make.inputs(prior_treatments=(given(300, 1),)), UNKNOWN, tables, today=TODAY)
@@ -523,6 +550,25 @@ def test_the_tightest_of_two_site_caps_holds(
     assert planned(inputs, UNKNOWN, load_tables(path)).units.value == units
 
 
+@pytest.mark.parametrize(
+    ("where", "units"),
+    [("biceps_brachii", 40.0), ("upper_limb", 40.0), ("any", 40.0), ("brachialis", 125.0)],
+)
+def test_a_site_cap_holds_where_it_says(
+    make: Any, tmp_path: Path, where: str, units: float
+) -> None:
+    """10 Units a site for this muscle, its limb or any: 40 in four sites; for another muscle not
+    at all."""
+    head = (DATA / "caps.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "caps.csv"
+    path.write_text(
+        f"{head}\nXEOMIN,adult,US,site,{where},units,10,,site,L_XEO_CD,own\n", encoding="utf-8"
+    )
+    dose = planned(make.inputs(), UNKNOWN, load_tables(path))
+    assert dose.units.value == units
+    assert "muscle_cap" not in reasons(dose)
+
+
 def test_a_dilution_too_thin_for_one_step_leaves_no_dose(make: Any, tables: ClinicalTables) -> None:
     """At 1 Unit per mL a site of 1 mL holds less than one dispensing step: refused, not guessed."""
     inputs = make.inputs(
@@ -601,7 +647,11 @@ def test_a_muscle_cap_holds(make: Any, tables: ClinicalTables, tmp_path: Path) -
     dose = planned(inputs, UNKNOWN, own, today=TODAY)
     assert dose.units.value == 100
     assert "muscle_cap" in reasons(dose)
-    for muscles, left in ((("sternocleidomastoid",), 60.0), (("trapezius",), 100.0)):
+    for muscles, left in (
+        (("sternocleidomastoid",), 60.0),
+        (("trapezius",), 100.0),
+        (None, 60.0),
+    ):
         again = replace(inputs, prior_treatments=(given(40, 0, product="BOTOX", muscles=muscles),))
         assert planned(again, UNKNOWN, own, today=TODAY).units.value == left
     # A muscle's cap is for one session: yesterday's Units are another's (and a stop of their own).
@@ -720,6 +770,9 @@ def test_caps_without_value_or_of_weak_grade_do_not_hold(tables: ClinicalTables)
         cap_units(cap, None)
     with pytest.raises(ValueError, match="no value to hold to"):
         cap_units(replace(cap, value=None), 10.0)
+    with pytest.raises(ValueError, match="no window"):
+        _ = cap.window_days
+    assert replace(cap, window_weeks=12.0).window_days == 84
 
 
 @pytest.mark.parametrize(
