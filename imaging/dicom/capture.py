@@ -59,11 +59,50 @@ def write_capture(
         for p in pictures
     ):
         raise ValueError("a capture needs pictures of uint8 and of one size")
-    colour, many = pictures[0].ndim == 3, len(pictures) > 1
+    rows, columns = pictures[0].shape[:2]
+    whose = study if isinstance(study, StudyFacts) else header_of(study)
+    ds = capture_header(
+        whose,
+        rows=rows,
+        columns=columns,
+        frames=len(pictures),
+        colour=pictures[0].ndim == 3,
+        instance=instance,
+        modality=modality,
+        source_frame=source_frame,
+        calibration=calibration,
+        laterality=laterality,
+        description=description,
+        words_burned_in=words_burned_in,
+        frame_time_ms=frame_time_ms,
+    )
+    _encode(ds, pictures)
+    like = None if isinstance(whose, StudyFacts) else whose
+    return to_bytes(ds, like=like, transfer_syntax=RLELossless)
+
+
+def capture_header(
+    study: Dataset | StudyFacts,
+    *,
+    rows: int,
+    columns: int,
+    frames: int,
+    colour: bool,
+    instance: NewInstance,
+    modality: Literal["OT", "US"] = "OT",
+    source_frame: int | None = None,
+    calibration: Calibration | None = None,
+    laterality: str | None = None,
+    description: str = "",
+    words_burned_in: bool = True,
+    frame_time_ms: float = 40.0,
+) -> Dataset:
+    """All that `write_capture` writes but the pixels: enough for objects that refer to it."""
+    many = frames > 1
     sop_class = SECONDARY_CAPTURE
     if many:
         sop_class = MULTI_FRAME_COLOUR if colour else MULTI_FRAME_GREY
-    source = None if isinstance(study, StudyFacts) else header_of(study)
+    source = None if isinstance(study, StudyFacts) else study
     taken_over = study_of(study) if isinstance(study, StudyFacts) else source
     assert taken_over is not None  # noqa: S101 -- one of the two, told to the type checker
     ds = new_dataset(taken_over, instance, sop_class=sop_class, modality=modality)
@@ -81,8 +120,8 @@ def write_capture(
         ds.SourceImageSequence = DicomSequence([reference])
     if calibration is not None:
         _spacing(ds, calibration)
-    _pixels(ds, pictures, frame_time_ms)
-    return to_bytes(ds, like=source, transfer_syntax=RLELossless)
+    _image(ds, rows, columns, frames, colour=colour, frame_time_ms=frame_time_ms)
+    return ds
 
 
 def _laterality(ds: Dataset, study: object, source: Dataset | None, laterality: str | None) -> None:
@@ -106,9 +145,9 @@ def _spacing(ds: Dataset, calibration: Calibration) -> None:
         ds.ImageComments = NOMINAL_MARK + ": the true scale is unknown"
 
 
-def _pixels(ds: Dataset, pictures: Sequence[GreyImage | ColourImage], frame_time_ms: float) -> None:
-    rows, columns = pictures[0].shape[:2]
-    colour = pictures[0].ndim == 3
+def _image(
+    ds: Dataset, rows: int, columns: int, frames: int, *, colour: bool, frame_time_ms: float
+) -> None:
     ds.Rows, ds.Columns = rows, columns
     ds.SamplesPerPixel = 3 if colour else 1
     ds.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
@@ -118,21 +157,24 @@ def _pixels(ds: Dataset, pictures: Sequence[GreyImage | ColourImage], frame_time
     ds.HighBit = 7
     ds.PixelRepresentation = 0
     ds.LossyImageCompression = "00"
-    if len(pictures) > 1:
-        ds.NumberOfFrames = len(pictures)
+    if frames > 1:
+        ds.NumberOfFrames = frames
         ds.FrameTime = f"{frame_time_ms:g}"
         ds.FrameIncrementPointer = Tag("FrameTime")
         if not colour:
             # PS3.3 C.8.6.3, for grey multi-frame captures.
             ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
             ds.PresentationLUTShape = "IDENTITY"
+
+
+def _encode(ds: Dataset, pictures: Sequence[GreyImage | ColourImage]) -> None:
     encoder = get_encoder(RLELossless)
     encoded = [
         encoder.encode(
             np.ascontiguousarray(picture),
             encoding_plugin=RLE_ENCODER,
-            rows=rows,
-            columns=columns,
+            rows=ds.Rows,
+            columns=ds.Columns,
             samples_per_pixel=ds.SamplesPerPixel,
             photometric_interpretation=ds.PhotometricInterpretation,
             planar_configuration=0,

@@ -2,10 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from imaging.dicom.codes import DicomCode, code_sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyObject:
+    """An object of the same study that a document names: an image, or a report."""
+
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    is_image: bool = True
+
+    def sop_reference(self) -> Dataset:
+        """The item of a reference to it."""
+        sop = Dataset()
+        sop.ReferencedSOPClassUID = self.sop_class_uid
+        sop.ReferencedSOPInstanceUID = self.sop_instance_uid
+        return sop
+
+
+def evidence(
+    header: Dataset, others: Iterable[KeyObject], *, with_source: bool = True
+) -> DicomSequence:
+    """An evidence sequence (PS3.3 C.17.2.3): the source and objects of its study, by series."""
+    by_series: dict[str, list[Dataset]] = {}
+    if with_source:
+        by_series[str(header.SeriesInstanceUID)] = [image_reference(header, None)]
+    for other in others:
+        by_series.setdefault(other.series_instance_uid, []).append(other.sop_reference())
+    study = Dataset()
+    study.StudyInstanceUID = header.StudyInstanceUID
+    study.ReferencedSeriesSequence = DicomSequence()
+    for uid, sops in by_series.items():
+        series = Dataset()
+        series.SeriesInstanceUID = uid
+        series.ReferencedSOPSequence = DicomSequence(sops)
+        study.ReferencedSeriesSequence.append(series)
+    return DicomSequence([study])
 
 
 def study_reference(study_uid: str, series_uid: str, sop: Dataset) -> Dataset:

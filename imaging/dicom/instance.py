@@ -62,7 +62,10 @@ OLD_FORMS = {"DA": ".", "TM": ":"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewInstance:
-    """The names of an object to be written: UIDs, series number, when, and by which version."""
+    """The names of an object to be written: UIDs, series number, when, and by which version.
+
+    UIDs that are made up within it lie under `uid_root`, as its own do.
+    """
 
     series_instance_uid: str
     sop_instance_uid: str
@@ -71,6 +74,7 @@ class NewInstance:
     series_description: str = ""
     created: dt.datetime
     software_version: str
+    uid_root: str | None = None
 
 
 def derived_uid(*parts: str, root: str | None = None) -> str:
@@ -193,6 +197,17 @@ def _texts(ds: Dataset) -> Iterator[str]:
                 yield from _texts(item)
         elif element.VR in TEXT_VRS and not element.is_empty:
             yield str(element.value)
+
+
+def names_of(instance: bytes) -> dict[str, str]:
+    """What an object of ours is called: its class and the UIDs of study, series and instance."""
+    ds = dcmread(io.BytesIO(instance), stop_before_pixels=True)
+    return {
+        "sop_class_uid": str(ds.SOPClassUID),
+        "study_instance_uid": str(ds.StudyInstanceUID),
+        "series_instance_uid": str(ds.SeriesInstanceUID),
+        "sop_instance_uid": str(ds.SOPInstanceUID),
+    }
 
 
 def to_bytes(

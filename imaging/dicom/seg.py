@@ -157,7 +157,7 @@ def _series_reference(header: Dataset) -> Dataset:
 
 def _dimensions(ds: Dataset, instance: NewInstance) -> None:
     """Segment first, then the place in the clip (PS3.3 C.7.6.17)."""
-    uid = derived_uid(instance.sop_instance_uid, "dimensions")
+    uid = derived_uid(instance.sop_instance_uid, "dimensions", root=instance.uid_root)
     organization = Dataset()
     organization.DimensionOrganizationUID = uid
     ds.DimensionOrganizationSequence = DicomSequence([organization])

@@ -20,9 +20,11 @@ from pydicom.sequence import Sequence as DicomSequence
 from imaging.dicom import codes as c
 from imaging.dicom.codes import CodedAnatomy, DicomCode, side_of
 from imaging.dicom.content import (
+    KeyObject,
     code_value,
     container,
     content_item,
+    evidence,
     image_reference,
     number_value,
     person_value,
@@ -39,6 +41,7 @@ from imaging.dicom.instance import (
     date_and_time,
     derived_uid,
     header_of,
+    names_of,
     new_dataset,
     to_bytes,
 )
@@ -80,6 +83,16 @@ class PredecessorDocument:
     sop_instance_uid: str
 
 
+def predecessor(report: bytes) -> PredecessorDocument:
+    """The reference to a report that was written here before."""
+    names = names_of(report)
+    return PredecessorDocument(
+        study_instance_uid=names["study_instance_uid"],
+        series_instance_uid=names["series_instance_uid"],
+        sop_instance_uid=names["sop_instance_uid"],
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
     """The named clinician who confirmed the plan, of which organization if known, and when."""
@@ -91,7 +104,11 @@ class Verifier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportContent:
-    """All that the report says. `dose_rows` and `cautions` are sentences, in their order."""
+    """All that the report says. `dose_rows` and `cautions` are sentences, in their order.
+
+    `results` are the objects made with it from the same images: the report is their root, as IHE
+    AI Results calls the document by which a viewer finds them, and names them as its evidence.
+    """
 
     anatomy: CodedAnatomy
     sites: tuple[ReportSite, ...] = ()
@@ -106,6 +123,7 @@ class ReportContent:
     algorithm_version: str | None = None
     versions: tuple[str, ...] = ()
     predecessors: tuple[PredecessorDocument, ...] = ()
+    results: tuple[KeyObject, ...] = ()
 
 
 def write_sr(
@@ -135,7 +153,7 @@ def write_sr(
         ds.PredecessorDocumentsSequence = DicomSequence(
             _document_reference(p) for p in report.predecessors
         )
-    ds.CurrentRequestedProcedureEvidenceSequence = DicomSequence([_evidence(header)])
+    ds.CurrentRequestedProcedureEvidenceSequence = evidence(header, report.results)
     root = container(None, c.IMAGING_MEASUREMENT_REPORT, template="1500")
     root.ContentSequence = DicomSequence(_body(header, report, instance, verified))
     ds.update(root)
@@ -199,7 +217,7 @@ def _group(
         site.ContentSequence = DicomSequence(
             [code_value("HAS CONCEPT MOD", c.LATERALITY, side_of(anatomy.laterality))]
         )
-    uid = derived_uid(instance.sop_instance_uid, identifier)
+    uid = derived_uid(instance.sop_instance_uid, identifier, root=instance.uid_root)
     return container(
         "CONTAINS",
         c.MEASUREMENT_GROUP,
@@ -306,9 +324,3 @@ def _document_reference(document: PredecessorDocument) -> Dataset:
     sop.ReferencedSOPClassUID = COMPREHENSIVE_SR
     sop.ReferencedSOPInstanceUID = document.sop_instance_uid
     return study_reference(document.study_instance_uid, document.series_instance_uid, sop)
-
-
-def _evidence(header: Dataset) -> Dataset:
-    return study_reference(
-        header.StudyInstanceUID, header.SeriesInstanceUID, image_reference(header, None)
-    )

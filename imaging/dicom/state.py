@@ -73,8 +73,7 @@ def write_state(
     for each in frames:
         if not 0 <= each.frame < count:
             raise ValueError(f"the source has {count} frames, there is no frame {each.frame}")
-    grey = (text_of(header, "PhotometricInterpretation") or "").startswith("MONOCHROME")
-    sop_class = GRAYSCALE_STATE if grey else COLOUR_STATE
+    sop_class = state_class(header)
     ds = new_dataset(header, instance, sop_class=sop_class, modality="PR")
     date, time = date_and_time(instance.created)
     # Type 2C of the General Series module: the source's side, empty where it names none.
@@ -98,13 +97,19 @@ def write_state(
             for order, name in enumerate((CONTOUR_LAYER, SITE_LAYER), start=1)
             if name in used
         )
-    if grey:
+    if sop_class == GRAYSCALE_STATE:
         # PS3.3 C.11.6: MONOCHROME1 is shown as it is stored, white at zero.
         inverted = text_of(header, "PhotometricInterpretation") == "MONOCHROME1"
         ds.PresentationLUTShape = "INVERSE" if inverted else "IDENTITY"
     else:
         ds.ICCProfile = header.get("ICCProfile") or srgb_profile()
     return to_bytes(ds, like=header)
+
+
+def state_class(source: Dataset | Path) -> str:
+    """The SOP class of a state of this image: Grayscale for MONOCHROME, Color for all others."""
+    shown = text_of(header_of(source), "PhotometricInterpretation") or ""
+    return GRAYSCALE_STATE if shown.startswith("MONOCHROME") else COLOUR_STATE
 
 
 @cache

@@ -28,6 +28,7 @@ class StudyFacts:
     patient_id: str
     patient_name: str
     study_instance_uid: str
+    issuer: str = ""
     birth_date: str = ""
     sex: str = ""
     study_date: str = ""
@@ -118,6 +119,8 @@ def study_of(facts: StudyFacts) -> Dataset:
     """The facts as a data set that new objects take their patient and study from."""
     ds = Dataset()
     ds.PatientID = facts.patient_id
+    if facts.issuer:
+        ds.IssuerOfPatientID = facts.issuer
     ds.PatientName = facts.patient_name
     ds.PatientBirthDate = facts.birth_date
     ds.PatientSex = facts.sex
