@@ -11,7 +11,9 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from app import reporting
 from app.analysis import SourceFile, State
@@ -22,8 +24,10 @@ from app.records import AnalysisRecord
 from app.reporting import StoredAnalysis
 from app.rows import ObjectRow
 from app.store import Store
+from imaging.dicom.sr import PredecessorDocument, predecessor
 
 OBJECT_S = 60.0
+REPORT = "sr.dcm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,21 @@ KINDS: Mapping[str, ObjectKind] = {
             name="pr.dcm", media_type="application/dicom", of_frame=False, make=reporting.state
         ),
         ObjectKind(
+            name="ko.dcm",
+            media_type="application/dicom",
+            of_frame=False,
+            make=reporting.key_objects,
+        ),
+        ObjectKind(
+            name="image.dcm", media_type="application/dicom", of_frame=False, make=reporting.image
+        ),
+        ObjectKind(
+            name="overlay.webp",
+            media_type="image/webp",
+            of_frame=False,
+            make=reporting.overlay_webp,
+        ),
+        ObjectKind(
             name="plan.pdf", media_type="application/pdf", of_frame=False, make=reporting.pdf
         ),
         ObjectKind(
@@ -86,6 +105,7 @@ def stored_analysis(
     *,
     uid_root: str | None = None,
     without_plan: bool = False,
+    predecessors: tuple[PredecessorDocument, ...] = (),
 ) -> StoredAnalysis:
     """What an object is made of. Raises NoObject while there is no plan, where one is needed."""
     if record.plan is None and not without_plan:
@@ -111,6 +131,9 @@ def stored_analysis(
         verifier=verifier,
         verified_at=verified_at,
         uid_root=uid_root,
+        request=record.request,
+        submitted_at=record.created_at,
+        predecessors=predecessors,
     )
 
 
@@ -132,9 +155,15 @@ def obtain(
     key = (record.id, record.revision, _state_of(record).value, name)
     with store.read() as session:
         known = session.get(ObjectRow, key)
+        earlier = _earlier_reports(session, record) if kind.name == REPORT else ()
     if known is not None:
         return blobs.read(known.sha256)
-    stored = stored_analysis(record, blobs, uid_root=uid_root)
+    stored = stored_analysis(
+        record,
+        blobs,
+        uid_root=uid_root,
+        predecessors=tuple(predecessor(blobs.read(digest)) for digest in earlier),
+    )
     if kind.of_dose and "dose" not in stored.plan:
         raise NoObject(
             "Nothing was planned, so there is nothing to report.",
@@ -160,6 +189,24 @@ def obtain(
         with store.read() as session:
             return blobs.read(session.get_one(ObjectRow, key).sha256)
     return made
+
+
+def _earlier_reports(session: Session, record: AnalysisRecord) -> tuple[str, ...]:
+    """The digests of the reports that were made before: of earlier revisions, and the draft's."""
+    rows = session.scalars(
+        select(ObjectRow)
+        .where(
+            ObjectRow.analysis_id == record.id,
+            ObjectRow.kind == REPORT,
+            or_(
+                ObjectRow.revision < record.revision,
+                (ObjectRow.revision == record.revision)
+                & (ObjectRow.state != _state_of(record).value),
+            ),
+        )
+        .order_by(ObjectRow.revision, ObjectRow.made_at)
+    )
+    return tuple(row.sha256 for row in rows)
 
 
 def _state_of(record: AnalysisRecord) -> State:

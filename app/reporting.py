@@ -9,10 +9,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pydicom.dataset import Dataset
 
 from app.analysis import SourceFile, State
 from app.errors import NoObject
@@ -20,14 +22,27 @@ from app.plan_document import SUGGESTION
 from app.plan_fhir import FhirSubject, plan_bundle
 from app.plan_pdf import plan_pdf
 from imaging import overlay as picture
+from imaging.arrays import GreyImage
 from imaging.calibration import Calibration, CalibrationProvenance
 from imaging.dicom import codes
-from imaging.dicom.capture import write_capture
+from imaging.dicom.capture import capture_header, write_capture
 from imaging.dicom.codes import CodedAnatomy
+from imaging.dicom.content import KeyObject
+from imaging.dicom.header import SECONDARY_CAPTURE
 from imaging.dicom.instance import NewInstance, derived_uid
-from imaging.dicom.seg import Algorithm, write_seg
-from imaging.dicom.sr import ReportContent, ReportNumber, ReportSite, Verifier, write_sr
-from imaging.dicom.state import StateFrame, StateSite, write_state
+from imaging.dicom.key_objects import write_key_objects
+from imaging.dicom.seg import SEGMENTATION_STORAGE, Algorithm, write_seg
+from imaging.dicom.sr import (
+    COMPREHENSIVE_SR,
+    PredecessorDocument,
+    ReportContent,
+    ReportNumber,
+    ReportSite,
+    Verifier,
+    write_sr,
+)
+from imaging.dicom.state import StateFrame, StateSite, state_class, write_state
+from imaging.dicom.ultrasound import StudyFacts
 from imaging.frame import Clip, ImageIdentity
 from imaging.geometry import ImagePoint
 from imaging.limits import DecodeLimits
@@ -39,13 +54,20 @@ SEG_SERIES_NUMBER = 9001
 SR_SERIES_NUMBER = 9002
 SC_SERIES_NUMBER = 9003
 PR_SERIES_NUMBER = 9004
+KO_SERIES_NUMBER = 9005
+IMAGE_SERIES_NUMBER = 9006
+STANDARD_FRAME_MS = 40.0
+"""Of a clip that does not tell its pace."""
+MOST_ANIMATED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAnalysis:
     """One revision as the store holds it; `verifier` confirmed it at `verified_at`.
 
-    `uid_root` is the site's own root of UIDs; None takes UUIDs under 2.25.
+    `uid_root` is the site's own root of UIDs; None takes UUIDs under 2.25. `request` names the
+    patient and the study where the images do not; `submitted_at` is when these came, whatever
+    the revision. `predecessors` are the reports that this one's report takes the place of.
     """
 
     analysis_id: str
@@ -58,6 +80,9 @@ class StoredAnalysis:
     verifier: str | None = None
     verified_at: dt.datetime | None = None
     uid_root: str | None = None
+    request: Mapping[str, Any] = field(default_factory=dict)
+    submitted_at: dt.datetime | None = None
+    predecessors: tuple[PredecessorDocument, ...] = ()
 
     def frame(self, key: str | None) -> Mapping[str, Any]:
         """The plan's record of a frame; without a key the one with most sites, then muscle.
@@ -71,13 +96,27 @@ class StoredAnalysis:
                 frames,
                 key=lambda f: (sites.count(f["key"]), (f["section"] or {}).get("area_px", 0.0)),
             )
-        for frame in frames:
-            if frame["key"] == key:
-                return frame
-        raise NoObject(
-            f"Frame {key} was not analysed.",
-            remedy=f"Ask for one of: {', '.join(f['key'] for f in frames)}.",
-        )
+        found = self.analysed(key)
+        if found is None:
+            raise NoObject(
+                f"Frame {key} was not analysed.",
+                remedy=f"Ask for one of: {', '.join(f['key'] for f in frames)}.",
+            )
+        return found
+
+    def analysed(self, key: str) -> Mapping[str, Any] | None:
+        """The plan's record of the frame with this key; None for one that was not analysed."""
+        return next((frame for frame in self.plan["frames"] if frame["key"] == key), None)
+
+    def locate(self, number: int) -> tuple[SourceFile, int] | None:
+        """The file of a frame that is counted over all files from 0, and its number there."""
+        left = number
+        for source in self.sources:
+            count = peek(Path(source.path), name=source.name, limits=DecodeLimits()).frame_count
+            if left < count:
+                return source, left
+            left -= count
+        return None
 
     def source(self, name: str) -> SourceFile:
         """The stored file that the sender called `name`."""
@@ -90,18 +129,13 @@ class StoredAnalysis:
 
 def frame_png(stored: StoredAnalysis, number: int) -> bytes:
     """A frame as it is segmented, 8-bit grey PNG; frames are counted over all files from 0."""
-    limits = DecodeLimits()
-    left = number
-    for source in stored.sources:
-        count = peek(Path(source.path), name=source.name, limits=limits).frame_count
-        if left < count:
-            clip = read_clip(Path(source.path), name=source.name, frames=[left], limits=limits)
-            return grey_png(clip.frames[0].pixels)
-        left -= count
-    raise NoObject(
-        f"There is no frame {number}.",
-        remedy="Frames are counted from 0 over all files of the analysis.",
-    )
+    found = stored.locate(number)
+    if found is None:
+        raise NoObject(
+            f"There is no frame {number}.",
+            remedy="Frames are counted from 0 over all files of the analysis.",
+        )
+    return grey_png(_decoded(found[0], [found[1]]).frames[0].pixels)
 
 
 def mask_png(stored: StoredAnalysis, frame: str | None = None) -> bytes:
@@ -117,6 +151,31 @@ def overlay_png(stored: StoredAnalysis, frame: str | None = None) -> bytes:
 def overlay_svg(stored: StoredAnalysis, frame: str | None = None) -> bytes:
     """The same picture as SVG, from the same shapes."""
     return picture.overlay_svg(_overlay(stored, frame)).encode()
+
+
+def overlay_webp(stored: StoredAnalysis) -> bytes:
+    """The analysed frames of a clip one after the other, as animated WebP.
+
+    At the clip's own pace; a long one is thinned out evenly. Raises NoObject for a still.
+    """
+    shown = stored.frame(None)
+    frames = [f for f in stored.plan["frames"] if f["file"] == shown["file"]]
+    if len(frames) < 2:
+        raise NoObject(
+            "There is one analysed frame, which does not move.",
+            remedy="Ask for overlay.png, or let more frames of the clip be analysed.",
+        )
+    step = -(-len(frames) // MOST_ANIMATED)
+    frames = frames[::step]
+    clip = _decoded(stored.source(shown["file"]), [f["frame"] for f in frames])
+    times_s = [frame.time_s for frame in clip.frames if frame.time_s is not None]
+    span_s = times_s[-1] - times_s[0] if len(times_s) == len(frames) else 0.0
+    pace_ms = 1000 * span_s / (len(frames) - 1) if span_s > 0 else STANDARD_FRAME_MS * step
+    pictures = (
+        _drawn(stored, record, clip, frame.pixels)
+        for record, frame in zip(frames, clip.frames, strict=True)
+    )
+    return picture.overlay_animation(pictures, frame_ms=pace_ms)
 
 
 def pdf(stored: StoredAnalysis) -> bytes:
@@ -139,7 +198,7 @@ def fhir(stored: StoredAnalysis) -> bytes:
     """The plan as a FHIR R4 bundle (application/fhir+json)."""
     source = stored.source(stored.frame(None)["file"])
     facts = peek(Path(source.path), name=source.name, limits=DecodeLimits())
-    who = facts.identity or ImageIdentity()
+    who = _identity(stored, facts.identity)
     bundle = plan_bundle(
         stored.plan,
         analysis_id=stored.analysis_id,
@@ -159,9 +218,9 @@ def fhir(stored: StoredAnalysis) -> bytes:
 def seg(stored: StoredAnalysis) -> bytes:
     """The muscle, nerves and vessels as DICOM Segmentation of the first analysed file.
 
-    Raises NoObject without a scale, for plain pictures and where nothing was found.
+    Raises NoObject without a scale, for pictures of nobody and where nothing was found.
     """
-    record = _first_dicom(stored)
+    record, image = _hung_on(stored)
     calibration = _calibration(record)
     if calibration is None:
         raise NoObject(
@@ -169,18 +228,14 @@ def seg(stored: StoredAnalysis) -> bytes:
             remedy="Give the scale (PATCH with calibration), then ask again. The mask in pixels "
             "is at mask.png.",
         )
-    masks = {
-        f["frame"]: _structures(stored.labels(f["key"]))
-        for f in stored.plan["frames"]
-        if f["file"] == record["file"] and f["section"] is not None
-    }
+    masks = {f["frame"]: _structures(stored.labels(f["key"])) for f in _found(stored, record)}
     if not masks:
         raise NoObject(
             "No muscle was found, so there is nothing to put into a segmentation.",
             remedy="Click on the muscle, draw a box or outline it, then ask again.",
         )
     return write_seg(
-        Path(stored.source(record["file"]).path),
+        image,
         masks,
         calibration=calibration,
         anatomy=_anatomy(stored.plan),
@@ -192,9 +247,9 @@ def seg(stored: StoredAnalysis) -> bytes:
 def sr(stored: StoredAnalysis) -> bytes:
     """Measurements, dose and sites as DICOM SR (TID 1500) on the first analysed file.
 
-    Raises NoObject without a scale and for plain pictures.
+    Raises NoObject without a scale and for pictures of nobody.
     """
-    record = _first_dicom(stored)
+    record, image = _hung_on(stored)
     if "dose" not in stored.plan:
         raise NoObject(
             "The network gave no answer, so there is no plan to report.",
@@ -210,19 +265,26 @@ def sr(stored: StoredAnalysis) -> bytes:
         at = stored.verified_at or stored.created_at
         verified = Verifier(name=stored.verifier, organization="", at=at)
     return write_sr(
-        Path(stored.source(record["file"]).path),
-        _report(stored.plan, record),
+        image,
+        replace(
+            _report(stored.plan, record),
+            predecessors=stored.predecessors,
+            results=_results(stored, record),
+        ),
         instance=_instance(stored, record, "SR", SR_SERIES_NUMBER, "Injection plan"),
         verified=verified,
     )
 
 
 def capture(stored: StoredAnalysis) -> bytes:
-    """The overlay as DICOM Secondary Capture in the study of the image: every PACS shows it."""
-    record = _first_dicom(stored)
+    """The overlay as DICOM Secondary Capture in the study of the image: every PACS shows it.
+
+    Raises NoObject for pictures of nobody.
+    """
+    record, image = _hung_on(stored)
     drawn = picture.draw_overlay(_overlay(stored, None))
     return write_capture(
-        Path(stored.source(record["file"]).path),
+        image,
         [drawn],
         instance=_instance(stored, record, "SC", SC_SERIES_NUMBER, "Injection plan, picture"),
         source_frame=record["frame"],
@@ -234,12 +296,12 @@ def capture(stored: StoredAnalysis) -> bytes:
 def state(stored: StoredAnalysis) -> bytes:
     """Contours and sites as a presentation state over the first analysed file.
 
-    Raises NoObject for plain pictures.
+    Raises NoObject for pictures of nobody.
     """
-    record = _first_dicom(stored)
+    record, image = _hung_on(stored)
     sites = stored.plan.get("sites", ())
     return write_state(
-        Path(stored.source(record["file"]).path),
+        image,
         [
             StateFrame(
                 frame=frame["frame"],
@@ -254,8 +316,7 @@ def state(stored: StoredAnalysis) -> bytes:
                     if site["frame_key"] == frame["key"]
                 ),
             )
-            for frame in stored.plan["frames"]
-            if frame["file"] == record["file"] and frame["section"] is not None
+            for frame in _found(stored, record)
         ],
         instance=_instance(stored, record, "PR", PR_SERIES_NUMBER, "Injection plan, state"),
         calibration=_calibration(record),
@@ -263,10 +324,178 @@ def state(stored: StoredAnalysis) -> bytes:
     )
 
 
-def _clip_of(stored: StoredAnalysis, record: Mapping[str, Any]) -> Clip:
+def key_objects(stored: StoredAnalysis) -> bytes:
+    """Which frames, picture and report of the study belong to the plan, as Key Object Selection.
+
+    Raises NoObject for pictures of nobody.
+    """
+    record, image = _hung_on(stored)
+    with_sites = {site["frame_key"] for site in stored.plan.get("sites", ())}
+    frames = [f["frame"] for f in _found(stored, record) if f["key"] in with_sites]
+    others = [r for r in _results(stored, record) if r.sop_class_uid == SECONDARY_CAPTURE]
+    if "dose" in stored.plan and _calibration(record) is not None:
+        report = _instance(stored, record, "SR", SR_SERIES_NUMBER, "")
+        others.append(_key(report, COMPREHENSIVE_SR, is_image=False))
+    return write_key_objects(
+        image,
+        frames or [record["frame"]],
+        instance=_instance(stored, record, "KO", KO_SERIES_NUMBER, "Injection plan, key objects"),
+        others=others,
+        description="; ".join(stored.plan["marks"]),
+    )
+
+
+def image(stored: StoredAnalysis) -> bytes:
+    """The plain frames put under the named patient and study, as Secondary Capture.
+
+    Raises NoObject for DICOM images, which need it not, and without patient and study.
+    """
+    record = stored.frame(None)
+    if record["sop_instance_uid"] is not None:
+        raise NoObject(
+            "The images are DICOM as they came.", remedy="They are at files/0 and following."
+        )
+    subject = _named_study(stored)
+    clip = _decoded(stored.source(record["file"]), None)
+    times_s = [frame.time_s for frame in clip.frames if frame.time_s is not None]
+    span_s = times_s[-1] - times_s[0] if len(times_s) == len(clip.frames) else 0.0
+    return write_capture(
+        subject,
+        [frame.pixels for frame in clip.frames],
+        frame_time_ms=1000 * span_s / (len(times_s) - 1) if span_s > 0 else STANDARD_FRAME_MS,
+        **_wrapping(stored, record),
+    )
+
+
+def _hung_on(stored: StoredAnalysis) -> tuple[Mapping[str, Any], Path | Dataset]:
+    """The frame record that objects hang on, and the image: the file with most muscle.
+
+    Of a plain picture it is the header of the Secondary Capture that `image` makes. Raises
+    NoObject where the request does not say whose picture it is.
+    """
+    record = stored.frame(None)
+    if record["sop_instance_uid"] is not None:
+        return record, Path(stored.source(record["file"]).path)
     source = stored.source(record["file"])
-    return read_clip(
-        Path(source.path), name=source.name, frames=[record["frame"]], limits=DecodeLimits()
+    facts = peek(Path(source.path), name=source.name, limits=DecodeLimits())
+    header = capture_header(
+        _named_study(stored),
+        rows=facts.rows,
+        columns=facts.columns,
+        frames=facts.frame_count,
+        colour=False,
+        **_wrapping(stored, record),
+    )
+    return record, header
+
+
+def _named_study(stored: StoredAnalysis) -> StudyFacts:
+    """Whose picture it is, as the request says. Raises NoObject unless patient and study are."""
+    patient, study = stored.request.get("patient") or {}, stored.request.get("study") or {}
+    missing = [
+        words
+        for words, value in (
+            ("the patient's id (patient.id)", patient.get("id")),
+            ("the Study Instance UID (study.instance_uid)", study.get("instance_uid")),
+        )
+        if not value
+    ]
+    if missing:
+        raise NoObject(
+            "A plain picture does not say whose it is, so no DICOM object can point to it.",
+            remedy=f"Give {' and '.join(missing)} with PATCH, or send the image as DICOM.",
+        )
+    return StudyFacts(
+        patient_id=patient["id"],
+        issuer=patient.get("issuer") or "",
+        patient_name=patient.get("name") or "",
+        birth_date=(patient.get("birth_date") or "").replace("-", ""),
+        study_instance_uid=study["instance_uid"],
+        study_date=(study.get("date") or "").replace("-", ""),
+        study_time=(study.get("time") or "").replace(":", ""),
+        study_id=study.get("id") or "",
+        study_description=study.get("description") or "",
+        accession=study.get("accession") or "",
+        laterality="L" if stored.plan["target"]["side"] == "left" else "R",
+    )
+
+
+def _wrapping(stored: StoredAnalysis, record: Mapping[str, Any]) -> dict[str, Any]:
+    """How a plain file is wrapped: the same each time for one patient, study and scale.
+
+    So its revisions share one image, until another patient or scale makes another image of it.
+    """
+    used = record["calibration"]["used"]
+    subject = _named_study(stored)
+    parts = (
+        stored.analysis_id,
+        record["file"],
+        json.dumps([asdict(subject), used], sort_keys=True),
+    )
+    return {
+        "instance": NewInstance(
+            series_instance_uid=derived_uid(*parts, "image series", root=stored.uid_root),
+            sop_instance_uid=derived_uid(*parts, "image", root=stored.uid_root),
+            series_number=IMAGE_SERIES_NUMBER,
+            series_description="sonodose: picture as it was sent",
+            created=stored.submitted_at or stored.created_at,
+            software_version=version("sonodose"),
+            uid_root=stored.uid_root,
+        ),
+        "modality": "US",
+        "calibration": _calibration(record),
+    }
+
+
+def _found(stored: StoredAnalysis, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The frames of the record's file on which a muscle was found."""
+    return [
+        frame
+        for frame in stored.plan["frames"]
+        if frame["file"] == record["file"] and frame["section"] is not None
+    ]
+
+
+def _results(stored: StoredAnalysis, record: Mapping[str, Any]) -> tuple[KeyObject, ...]:
+    """The other objects of this revision, as its report names them."""
+    named = [
+        ("SC", SC_SERIES_NUMBER, SECONDARY_CAPTURE),
+        ("PR", PR_SERIES_NUMBER, state_class(_hung_on(stored)[1])),
+    ]
+    if _found(stored, record) and _calibration(record) is not None:
+        named.insert(0, ("SEG", SEG_SERIES_NUMBER, SEGMENTATION_STORAGE))
+    return tuple(
+        _key(_instance(stored, record, kind, number, ""), sop_class)
+        for kind, number, sop_class in named
+    )
+
+
+def _key(instance: NewInstance, sop_class_uid: str, *, is_image: bool = True) -> KeyObject:
+    return KeyObject(
+        series_instance_uid=instance.series_instance_uid,
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=instance.sop_instance_uid,
+        is_image=is_image,
+    )
+
+
+def _decoded(source: SourceFile, frames: list[int] | None) -> Clip:
+    return read_clip(Path(source.path), name=source.name, frames=frames, limits=DecodeLimits())
+
+
+def _identity(stored: StoredAnalysis, identity: ImageIdentity | None) -> ImageIdentity:
+    """Whose the image is: as it says itself, or as the request says where it names nobody."""
+    if identity is not None and (identity.patient_id or identity.patient_name):
+        return identity
+    patient, study = stored.request.get("patient") or {}, stored.request.get("study") or {}
+    known = identity or ImageIdentity()
+    return replace(
+        known,
+        patient_id=patient.get("id"),
+        issuer=patient.get("issuer"),
+        patient_name=patient.get("name"),
+        birth_date=known.birth_date or (patient.get("birth_date") or "").replace("-", "") or None,
+        study_instance_uid=known.study_instance_uid or study.get("instance_uid"),
     )
 
 
@@ -280,17 +509,6 @@ def _calibration(record: Mapping[str, Any]) -> Calibration | None:
         provenance=CalibrationProvenance(used["provenance"]),
         note=used["note"],
     )
-
-
-def _first_dicom(stored: StoredAnalysis) -> Mapping[str, Any]:
-    """The frame record that objects hang on: of the file with most muscle that is DICOM."""
-    record = stored.frame(None)
-    if record["sop_instance_uid"] is None:
-        raise NoObject(
-            "A plain picture names no patient and no study, so no DICOM object can point to it.",
-            remedy="Send the image as DICOM, or use overlay.png and the plan.",
-        )
-    return record
 
 
 def _anatomy(plan: Mapping[str, Any]) -> CodedAnatomy:
@@ -327,6 +545,7 @@ def _instance(
         series_description=f"sonodose: {description} ({standing})",
         created=stored.created_at,
         software_version=version("sonodose"),
+        uid_root=stored.uid_root,
     )
 
 
@@ -414,14 +633,48 @@ def _numbers(plan: Mapping[str, Any], record: Mapping[str, Any]) -> list[ReportN
 
 
 def _overlay(stored: StoredAnalysis, key: str | None) -> Overlay:
-    plan, record = stored.plan, stored.frame(key)
-    clip = _clip_of(stored, record)
+    record = stored.analysed(key) if key is not None else stored.frame(None)
+    if record is None:
+        return _bare(stored, key or "")
+    clip = _decoded(stored.source(record["file"]), [record["frame"]])
+    return _drawn(stored, record, clip, clip.frames[0].pixels)
+
+
+def _bare(stored: StoredAnalysis, key: str) -> Overlay:
+    """A frame of the files that was not analysed: nothing is drawn on it, and it says so."""
+    found = stored.locate(int(key))
+    if found is None:
+        stored.frame(key)
+    assert found is not None  # noqa: S101 -- the line above raised
+    clip = _decoded(found[0], [found[1]])
+    target = stored.plan["target"]
+    return Overlay(
+        grey=clip.frames[0].pixels,
+        heading=(f"{target['name']}, {target['side']}", f"frame {key}: not analysed"),
+        identifiers=identifiers(_identity(stored, clip.identity)),
+        marks=_marks(stored),
+    )
+
+
+def _marks(stored: StoredAnalysis) -> tuple[str, ...]:
+    return tuple(
+        f"CONFIRMED BY {stored.verifier}"
+        if stored.verifier and mark.startswith("SUGGESTION")
+        else mark
+        for mark in stored.plan["marks"]
+    )
+
+
+def _drawn(
+    stored: StoredAnalysis, record: Mapping[str, Any], clip: Clip, grey: GreyImage
+) -> Overlay:
+    plan = stored.plan
     labels = stored.labels(record["key"])
     outline = None
     if record["outlined_by"] == "operator":
         outline = tuple(ImagePoint(column=c, row=r) for c, r in record["contours"][0])
     return Overlay(
-        grey=clip.frames[0].pixels,
+        grey=grey,
         muscle=labels.muscle,
         nerve=labels.nerve,
         vessel=labels.vessel,
@@ -444,13 +697,8 @@ def _overlay(stored: StoredAnalysis, key: str | None) -> Overlay:
         calibration=_calibration(record),
         skin_row=record["skin_row"],
         heading=tuple(heading(plan, record)),
-        identifiers=identifiers(clip.identity),
-        marks=tuple(
-            f"CONFIRMED BY {stored.verifier}"
-            if stored.verifier and mark.startswith("SUGGESTION")
-            else mark
-            for mark in plan["marks"]
-        ),
+        identifiers=identifiers(_identity(stored, clip.identity)),
+        marks=_marks(stored),
         confidence=confidence_words(record),
     )
 

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Index = Annotated[int, Field(ge=0, le=65_535)]
 Coordinate = Annotated[float, Field(ge=0, le=65_535, allow_inf_nan=False)]
+UID = r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$"
+"""PS3.5 chapter 9."""
 Short = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -31,6 +33,17 @@ class PatientPart(_Part):
     age_years: Annotated[float, Field(ge=0, le=130, allow_inf_nan=False)] | None = None
     weight_kg: Annotated[float, Field(gt=0, le=500, allow_inf_nan=False)] | None = None
     height_m: Annotated[float, Field(gt=0.2, le=2.8, allow_inf_nan=False)] | None = None
+
+
+class StudyPart(_Part):
+    """The study that plain pictures belong to; DICOM images name their own."""
+
+    instance_uid: Annotated[str, Field(pattern=UID, max_length=64)]
+    id: Annotated[str, Field(min_length=1, max_length=16)] | None = None
+    date: dt.date | None = None
+    time: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$")] | None = None
+    accession: Annotated[str, Field(min_length=1, max_length=16)] | None = None
+    description: Annotated[str, Field(min_length=1, max_length=64)] | None = None
 
 
 class SeverityPart(_Part):
@@ -180,6 +193,7 @@ class AnalysisRequest(_Part):
     jurisdiction: Short = "US"
     off_label: bool = False
     patient: PatientPart = PatientPart()
+    study: StudyPart | None = None
     severity: SeverityPart | None = None
     dilution: DilutionPart | None = None
     limb_length_mm: Positive | None = None

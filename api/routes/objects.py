@@ -27,6 +27,7 @@ FrameKey = Annotated[
 Number = Annotated[int, Path(ge=0, le=1_000_000)]
 DICOM: Documented = {200: {"content": {"application/dicom": {}}, "description": "The DICOM object"}}
 PNG: Documented = {200: {"content": {"image/png": {}}, "description": "The picture"}}
+WEBP: Documented = {200: {"content": {"image/webp": {}}, "description": "The moving picture"}}
 SVG: Documented = {200: {"content": {"image/svg+xml": {}}, "description": "The picture"}}
 PDF: Documented = {200: {"content": {"application/pdf": {}}, "description": "The page"}}
 FHIR: Documented = {200: {"content": {"application/fhir+json": {}}, "description": "The bundle"}}
@@ -151,6 +152,42 @@ def get_state(
 ) -> Response:
     """Contours and sites as a DICOM presentation state over the source image."""
     return _object(request, parts, analysis_id, revision, "pr.dcm")
+
+
+@router.get("/ko.dcm", response_class=Response, responses={**DICOM, **REFUSED})
+def get_key_objects(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    revision: OLD = None,
+) -> Response:
+    """The frames, the picture and the report that matter, as a DICOM Key Object Selection."""
+    return _object(request, parts, analysis_id, revision, "ko.dcm")
+
+
+@router.get("/image.dcm", response_class=Response, responses={**DICOM, **REFUSED})
+def get_image(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    revision: OLD = None,
+) -> Response:
+    """Plain frames under the patient and study of the request, as a DICOM Secondary Capture."""
+    return _object(request, parts, analysis_id, revision, "image.dcm")
+
+
+@router.get("/overlay.webp", response_class=Response, responses={**WEBP, **REFUSED})
+def get_overlay_webp(
+    request: Request,
+    analysis_id: AnalysisId,
+    parts: Parts,
+    principal: Reader,
+    revision: OLD = None,
+) -> Response:
+    """The overlay of a clip's analysed frames, moving at the clip's own pace."""
+    return _object(request, parts, analysis_id, revision, "overlay.webp")
 
 
 @router.get("/plan.pdf", response_class=Response, responses={**PDF, **REFUSED})
