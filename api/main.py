@@ -21,10 +21,11 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from api import problems
+from api.auth import Access
 from api.metrics import Metrics
 from api.middleware import Edge
 from api.problems import EdgeProblem
-from api.routes import analyses, catalogue, decisions, health, objects
+from api.routes import analyses, catalogue, decisions, deliveries, health, objects, sign_in
 from app.clinic.errors import ClinicError
 from app.errors import AppError
 from app.request import AnalysisRequest
@@ -75,11 +76,12 @@ def create_app(services: Services) -> FastAPI:
         ],
     )
     app.state.services, app.state.metrics = services, metrics
+    app.state.access = Access(services.settings)
     for kind in (AppError, ClinicError, ImagingError, EdgeProblem):
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    for module in (analyses, decisions, objects, catalogue, health):
+    for module in (analyses, decisions, deliveries, objects, catalogue, health, sign_in):
         app.include_router(module.router)
     app.include_router(catalogue.problem_router)
     viewer = StaticFiles(directory=STATIC, html=True, check_dir=False)

@@ -33,6 +33,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
+SIGN_IN_PATHS = ("/login", "/callback", "/logout")
+SIGN_IN_POLICY = PAGE_POLICY.replace("form-action 'none'", "form-action 'self'")
 API_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/problems/")
 
 ID = re.compile(r"[0-9a-f]{32}")
@@ -52,7 +54,9 @@ class Edge:
         began = time.perf_counter()
         state = scope.setdefault("state", {})
         state["request_id"] = secrets.token_hex(8)
-        is_api = scope["path"].startswith(API_PATHS)
+        policy = API_POLICY if scope["path"].startswith(API_PATHS) else PAGE_POLICY
+        if scope["path"] in SIGN_IN_PATHS:
+            policy = SIGN_IN_POLICY
         status = 500
         started = False
 
@@ -64,7 +68,7 @@ class Edge:
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 headers["X-Request-Id"] = state["request_id"]
-                headers["Content-Security-Policy"] = API_POLICY if is_api else PAGE_POLICY
+                headers["Content-Security-Policy"] = policy
                 headers.setdefault("Cache-Control", "private, no-cache")
             await send(message)
 
@@ -111,8 +115,10 @@ class Edge:
         self._metrics.request(method, route, status, seconds)
         if "problem" in state:
             self._metrics.problem(route, state["problem"])
-        if not scope["path"].startswith("/api/"):
+        if not scope["path"].startswith("/api/") and scope["path"] not in SIGN_IN_PATHS:
             return
+        if state.get("problem") == "too_many_requests":
+            return  # a flood must not fill the audit
         principal = state.get("principal")
         asked = str(state.get("subject") or scope.get("path_params", {}).get("analysis_id", ""))
         # What was typed as an id may be a name: only ids go into the audit.

@@ -78,6 +78,8 @@ KINDS: Mapping[str, Kind] = {
     "person_required": Kind(403, "A person must do this"),
     "foreign_origin": Kind(403, "From a foreign page"),
     "method_not_allowed": Kind(405, "Not this method"),
+    "too_many_requests": Kind(429, "Too many requests"),
+    "sign_in_unavailable": Kind(503, "Nobody can be recognised now"),
     "not_acceptable": Kind(406, "Not in this form"),
     "unsupported_media_type": Kind(415, "Not in this media type"),
     "precondition_required": Kind(428, "If-Match is missing"),
@@ -174,7 +176,7 @@ def respond(
     """The document as a response, with the request's id and what the status asks for."""
     sent = dict(headers or {})
     if body["status"] == 429:
-        sent["Retry-After"] = str(RETRY_AFTER_S)
+        sent.setdefault("Retry-After", str(RETRY_AFTER_S))
     if body["status"] == 401:
         sent["WWW-Authenticate"] = "Bearer"
     request.state.problem = body["code"]

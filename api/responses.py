@@ -7,13 +7,21 @@ from typing import Any
 from api.problems import KINDS, MEDIA_TYPE
 from api.schemas import Problem
 
+ANY_ROUTE = (
+    "bad_request",
+    "unauthenticated",
+    "forbidden",
+    "invalid_request",
+    "too_many_requests",
+    "sign_in_unavailable",
+)
 Documented = dict[int | str, dict[str, Any]]
 
 
 def refusals(*codes: str) -> Documented:
     """The OpenAPI responses for these problem codes and for those that any route can give."""
     found: Documented = {}
-    for code in (*codes, "bad_request", "unauthenticated", "forbidden", "invalid_request"):
+    for code in (*codes, *ANY_ROUTE):
         kind = KINDS[code]
         entry = found.setdefault(
             kind.status,

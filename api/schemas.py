@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -136,7 +136,9 @@ class Confirmation(_Body):
     )
 
     revision: Annotated[int, Field(ge=1)]
-    clinician: Clinician
+    clinician: Clinician | None = Field(
+        default=None, description="Left out: the person who is signed in."
+    )
     statement: Short | None = None
 
 
@@ -200,6 +202,92 @@ class WhatIf(_Body):
 
     request: AnalysisRequest
     volume: MeasuredVolume | None = None
+
+
+class Me(_Body):
+    """Who is signed in, and what they may do."""
+
+    name: str
+    kind: Literal["operator", "person", "key", "client"]
+    scopes: list[str]
+    is_person: bool
+    clinician: Clinician | None
+    session: bool
+
+
+class SignedOut(_Body):
+    """Where the browser goes after signing out."""
+
+    next: str
+
+
+class DestinationDocument(BaseModel):
+    """A listed destination by its name."""
+
+    name: str = Field(examples=["pacs"])
+    kind: str = Field(examples=["stow"])
+    objects: list[str]
+    on_confirmation: bool
+
+
+class SentObject(BaseModel):
+    """An object that the other side has, by its UIDs; `none` says why one could not be made."""
+
+    object: str = Field(examples=["seg.dcm"])
+    none: str | None = None
+    sop_class_uid: str | None = None
+    study_instance_uid: str | None = None
+    series_instance_uid: str | None = None
+    sop_instance_uid: str | None = None
+
+
+class DeliveryDocument(BaseModel):
+    """A delivery: `waiting`, `sending`, `delivered`, or `failed` when it was given up."""
+
+    id: int
+    kind: Literal["objects", "webhook"]
+    target: str = Field(examples=["pacs"])
+    revision: int
+    event: str | None = Field(description="What a webhook is told.", examples=["analysis.draft"])
+    state: Literal["waiting", "sending", "delivered", "failed"]
+    attempts: int
+    max_attempts: int
+    next_attempt_at: dt.datetime | None
+    reason: str | None = Field(description="Why the last attempt failed, in words.")
+    objects: list[SentObject]
+    created_at: dt.datetime
+    created_by: str
+    finished_at: dt.datetime | None
+
+
+class Deliveries(BaseModel):
+    """What was sent of an analysis and what still waits, the newest first."""
+
+    analysis: str
+    deliveries: list[DeliveryDocument]
+
+
+class DeliveryRequest(_Body):
+    """Objects for a listed destination, by its name; or a delivery, by its id, tried at once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"destination": "pacs"}]}, frozen=True, extra="forbid"
+    )
+
+    destination: Short | None = None
+    delivery: Annotated[int, Field(ge=1)] | None = None
+    objects: Annotated[tuple[ObjectName, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Which objects; left out: those that the destination lists."
+    )
+    revision: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="An earlier revision; left out: the present one."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.destination is None) == (self.delivery is None):
+            raise ValueError("name either a destination or a delivery")
+        return self
 
 
 AnalysisKey = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from api.listen import ListenerNotStarted, ListenerProcess
 from api.main import create_app
 from app.services import open_services
 from app.settings import Settings
@@ -25,6 +26,13 @@ def serve(settings: Settings) -> int:
             file=sys.stderr,
         )
         return 1
+    if settings.auth == "oidc" and not (settings.oidc_issuer and settings.oidc_audience):
+        print(
+            "sonodose: SONODOSE_AUTH=oidc needs the identity provider.\n  Set "
+            "SONODOSE_OIDC_ISSUER and SONODOSE_OIDC_AUDIENCE; docs/security.md has an example.",
+            file=sys.stderr,
+        )
+        return 1
     try:
         listening = _listen(settings.host, settings.port)
     except OSError as taken:
@@ -34,6 +42,12 @@ def serve(settings: Settings) -> int:
             file=sys.stderr,
         )
         return 1
+    listener = None
+    if settings.dimse_port is not None:
+        try:
+            listener = ListenerProcess(settings)
+        except ListenerNotStarted:
+            return 1
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     app = create_app(open_services(settings))
@@ -50,7 +64,11 @@ def serve(settings: Settings) -> int:
         ws="none",
     )
     server = _Announcing(config, f"http://{shown}:{port}")
-    server.run(sockets=[listening])
+    try:
+        server.run(sockets=[listening])
+    finally:
+        if listener is not None:
+            listener.close()
     return 0
 
 

@@ -206,3 +206,20 @@ class AuditRow(Row):
     detail: Mapped[str] = mapped_column(Text)
     previous: Mapped[str] = mapped_column(Digest)
     digest: Mapped[str] = mapped_column(Digest)
+class ViewerSessionRow(Row):
+    """A signed-in viewer, found by the SHA-256 of the secret in its cookie."""
+
+    __tablename__ = "viewer_sessions"
+
+    token_sha256: Mapped[str] = mapped_column(Digest, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    scopes: Mapped[str] = mapped_column(String(100))
+    subject: Mapped[str | None] = mapped_column(String(200))
+    shown: Mapped[str | None] = mapped_column(String(100))
+    role: Mapped[str | None] = mapped_column(String(200))
+    key_sha256: Mapped[str | None] = mapped_column(Digest)
+    began_at: Mapped[dt.datetime]
+    seen_at: Mapped[dt.datetime]
+    ends_at: Mapped[dt.datetime]
+
+

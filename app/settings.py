@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Scope = Literal["read", "submit", "edit", "confirm", "admin"]
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+# RFC 7518 3.1 and RFC 8037: those with a public key. HMAC and `none` cannot be set at all.
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
 
 class ApiKey(BaseModel):
     """A key of a machine or a desk: only its SHA-256 is kept, with what it may do."""
@@ -47,8 +54,10 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8000, description="Port to listen on; 0 takes a free one and prints it."
     )
-    auth: Literal["none", "keys"] = Field(
-        default="none", description="Who may ask: none (loopback only) or keys."
+    auth: Literal["none", "keys", "oidc"] = Field(
+        default="none",
+        description="Who may ask: none (loopback only), keys, or oidc: tokens of the site's "
+        "identity provider for people, and the listed keys for machines.",
     )
     api_keys: tuple[ApiKey, ...] = Field(
         default=(),
@@ -70,6 +79,79 @@ class Settings(BaseSettings):
     )
     job_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
         default=3, description="How often a job is tried when its worker dies."
+    )
+    oidc_issuer: str | None = Field(
+        default=None,
+        description="The identity provider: the `iss` of its tokens, https://… (OpenID Connect).",
+    )
+    oidc_audience: str | None = Field(
+        default=None, description="What the `aud` of a token must name: this service."
+    )
+    oidc_jwks_url: str | None = Field(
+        default=None,
+        description="Where the provider's keys are; unset: as its discovery document says.",
+    )
+    oidc_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="JSON list of the hosts that keys and tokens may be fetched from; "
+        "empty: the issuer's own alone.",
+    )
+    oidc_algorithms: tuple[Algorithm, ...] = Field(
+        default=("RS256", "ES256"),
+        description="JSON list of the signatures that are taken; only asymmetric ones can be set.",
+    )
+    oidc_claims: tuple[str, ...] = Field(
+        default=("scope", "scp", "roles"),
+        description="JSON list of the claims that say what a person may do; a dot leads into an "
+        "object (realm_access.roles).",
+    )
+    oidc_scopes: dict[str, tuple[Scope, ...]] = Field(
+        default={f"sonodose.{scope}": (scope,) for scope in SCOPES},
+        description='JSON object: what a value of those claims means here, {"physicians": '
+        '["read", "submit", "edit", "confirm"]}.',
+    )
+    oidc_role_claim: str | None = Field(
+        default=None,
+        description="The claim that holds a clinician's profession, shown at a confirmation.",
+    )
+    oidc_leeway_s: Annotated[float, Field(ge=0, le=120)] = Field(
+        default=10.0, description="How far the provider's clock may be off."
+    )
+    oidc_refresh_s: Annotated[float, Field(ge=1)] = Field(
+        default=60.0,
+        description="An unknown key id makes the keys be fetched again, at most this often.",
+    )
+    oidc_client_id: str | None = Field(
+        default=None,
+        description="The viewer's name at the provider; unset: no sign-in page for it.",
+    )
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="The viewer's secret, where the provider wants one beside PKCE."
+    )
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/?#]+$")] | None = Field(
+        default=None,
+        description="The address that people open, as the proxy has it, for signing in and for "
+        "the links in webhooks: https://dose.example.",
+    )
+    session_hours: Annotated[float, Field(gt=0, le=24)] = Field(
+        default=10.0, description="A viewer session ends after so long, whatever happens."
+    )
+    session_idle_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=60.0, description="A viewer session ends when nothing was asked for so long."
+    )
+    rate_per_s: Annotated[float, Field(gt=0)] = Field(
+        default=100.0, description="Requests a second of one client, over time; more: 429."
+    )
+    rate_burst: Annotated[int, Field(ge=1)] = Field(
+        default=2000, description="Requests that one client may make at once."
+    )
+    failed_sign_ins_per_minute: Annotated[float, Field(gt=0)] = Field(
+        default=20.0,
+        description="Wrong keys or tokens from one address before it must wait.",
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=("127.0.0.1", "::1"),
+        description="JSON list of the proxies whose X-Forwarded-For is believed.",
     )
     lease_s: Annotated[float, Field(ge=1)] = Field(
         default=30.0, description="A job whose service is silent so long is taken over."
@@ -158,6 +240,6 @@ def settings_table() -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "unset"
-    if value == ():
-        return "`[]`"
+    if isinstance(value, tuple | dict):
+        return f"`{json.dumps(value)}`"
     return f"`{value}`"

@@ -13,7 +13,7 @@ from fastapi.encoders import jsonable_encoder
 
 import models
 from api import problems, schemas
-from api.deps import Parts, Reader
+from api.deps import ANYBODY, Parts, Reader
 from api.responses import refusals
 from app import records
 from app.clinic.tables import missing
@@ -21,7 +21,7 @@ from app.joint import joint_session
 from app.what_if import dose_without_image
 
 router = APIRouter(prefix="/api/v1", tags=["catalogue"])
-problem_router = APIRouter(tags=["catalogue"])
+problem_router = APIRouter(tags=["catalogue"], dependencies=[ANYBODY])
 
 WEIGHTS = Path(models.__file__).parent / "weights"
 

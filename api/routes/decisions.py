@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from api import schemas
 from api.deps import Admin, Confirmer, Parts
 from api.documents import analysis_document
+from api.principal import Principal
 from api.problems import EdgeProblem
 from api.responses import refusals
 from api.routes.analyses import AnalysisId
@@ -37,10 +38,10 @@ async def post_confirmation(
     if not principal.is_person:
         raise EdgeProblem(
             "person_required",
-            f"{principal.name} is a key, not a person who can answer for a treatment.",
+            f"{principal.name} is no person who can answer for a treatment.",
             remedy="Let a clinician confirm the plan in the viewer, signed in as themselves.",
         )
-    clinician: dict[str, Any] = body.clinician.model_dump(exclude_none=True)
+    clinician = _clinician(body.clinician, principal)
     if body.statement is not None:
         clinician["statement"] = body.statement
     await run_in_threadpool(
@@ -82,6 +83,35 @@ async def post_deletion(
     )
     parts.hub.publish(analysis_id)
     return Response(status_code=204)
+
+
+def _clinician(named: schemas.Clinician | None, principal: Principal) -> dict[str, Any]:
+    """Who confirms: the person that the identity provider knows, else the one who is named.
+
+    Raises EdgeProblem: invalid_request, for nobody and for somebody else's name.
+    """
+    given = {} if named is None else named.model_dump(exclude_none=True)
+    if principal.shown is None:
+        if not given:
+            raise EdgeProblem(
+                "invalid_request",
+                "The confirmation names no clinician.",
+                remedy="Send `clinician` with name and role.",
+            )
+        return given
+    if given and _folded(given["name"]) != _folded(principal.shown):
+        raise EdgeProblem(
+            "invalid_request",
+            f"{principal.shown} is signed in, and nobody confirms in another's name.",
+            remedy="Leave `clinician` out, or let the other person sign in and confirm.",
+        )
+    role = principal.role or given.get("role")
+    known = {"name": principal.shown, "id": principal.subject}
+    return known if role is None else {**known, "role": role}
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
 
 
 def _shown(parts: Services, analysis_id: str, *, status: int = 200) -> Response:

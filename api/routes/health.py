@@ -9,13 +9,13 @@ from sqlalchemy import func, select
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from api.deps import Parts
+from api.deps import ANYBODY, Parts
 from api.problems import EdgeProblem
 from api.responses import refusals
 from app import jobs
 from app.rows import AnalysisRow
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[ANYBODY])
 
 
 @router.get("/healthz")

@@ -3,7 +3,7 @@
 import { T } from './texts.js';
 
 const ROOT = '/api/v1';
-const KEY = 'sonodose-key';
+const BACK = 'sonodose-back';
 
 /** @typedef {{type?: string, title?: string, status: number, detail?: string, remedy?: string,
  *   code?: string, [more: string]: any}} Problem */
@@ -17,16 +17,29 @@ export class ApiProblem extends Error {
   }
 }
 
-/** Asks whoever listens for a key. @type {{ask: () => Promise<string | null>}} */
-export const door = { ask: async () => null };
-/** One question for all calls that were refused. @type {Promise<string | null> | null} */
-let asking = null;
-
-/** @param {Record<string, string>} [more] @returns {Record<string, string>} */
-function headers(more) {
-  const key = sessionStorage.getItem(KEY);
-  return { ...(key ? { Authorization: `Bearer ${key}` } : {}), ...more };
+/** Leaves for the sign-in page; the cookie that it sets is out of reach of every script.
+ * @returns {Promise<never>} */
+export function signIn() {
+  sessionStorage.setItem(BACK, location.hash);
+  location.assign('/login');
+  return new Promise(() => {});
 }
+
+/** Where the reader was before signing in, once. @returns {string | null} */
+export function whereWeWere() {
+  const hash = sessionStorage.getItem(BACK);
+  sessionStorage.removeItem(BACK);
+  return hash;
+}
+
+/** Ends the session, here and at the identity provider. */
+export async function signOut() {
+  const { next } = await (await call('/logout', { method: 'POST' })).json();
+  location.assign(next);
+}
+
+/** Who is signed in. @returns {Promise<any>} */
+export const me = () => get('/me');
 
 /**
  * @param {string} path below /api/v1, or a whole path
@@ -34,22 +47,15 @@ function headers(more) {
  * @returns {Promise<Response>}
  */
 export async function call(path, options = {}) {
-  const url = path.startsWith('/api/') ? path : ROOT + path;
+  const url = path.startsWith('/api/') || path === '/logout' ? path : ROOT + path;
   let response;
   try {
-    response = await fetch(url, { ...options, headers: headers(options.headers) });
+    response = await fetch(url, options);
   } catch (error) {
     if (error instanceof DOMException && error.name === 'AbortError') throw error;
     throw new ApiProblem({ status: 0, title: T.problem.offline, remedy: T.problem.offlineRemedy });
   }
-  if (response.status === 401) {
-    asking ??= door.ask().finally(() => (asking = null));
-    const key = await asking;
-    if (key) {
-      sessionStorage.setItem(KEY, key);
-      return call(path, options);
-    }
-  }
+  if (response.status === 401) return signIn();
   if (!response.ok) throw new ApiProblem(await problemOf(response));
   return response;
 }
@@ -113,7 +119,6 @@ export function upload(files, request, progress) {
   return new Promise((resolve, reject) => {
     const sending = new XMLHttpRequest();
     sending.open('POST', `${ROOT}/analyses`);
-    for (const [name, value] of Object.entries(headers())) sending.setRequestHeader(name, value);
     sending.setRequestHeader('Idempotency-Key', crypto.randomUUID());
     sending.upload.onprogress = (event) =>
       event.lengthComputable && progress(event.loaded / event.total);
@@ -126,7 +131,8 @@ export function upload(files, request, progress) {
       } catch {
         body = {};
       }
-      if (sending.status < 300) resolve(body);
+      if (sending.status === 401) signIn();
+      else if (sending.status < 300) resolve(body);
       else reject(new ApiProblem({ ...body, status: sending.status }));
     };
     sending.send(form);
@@ -183,7 +189,7 @@ export function follow(id, { event, lost }) {
   return () => stop.abort();
 }
 
-/** Saves what a link gives, with the key that the service may ask for.
+/** Saves what a link gives.
  * @param {string} path @param {string} name */
 export async function save(path, name) {
   const url = URL.createObjectURL(await blob(path));

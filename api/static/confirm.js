@@ -1,6 +1,6 @@
 // From a draft to a confirmed plan, and afterwards what was really given.
 
-import { post } from './api.js';
+import { me, post } from './api.js';
 import { h, put, field, select } from './dom.js';
 import { ask, note, patientOf, problemNote } from './parts.js';
 import { cautionNote, sitesOf, unitsText } from './plan.js';
@@ -87,7 +87,7 @@ export async function confirmPlan(a, etag, known, answer) {
         put(trouble);
         try {
           ({ a, etag } = await answer(form.read()));
-          second();
+          second((await me()).clinician);
         } catch (error) {
           put(trouble, problemNote(error));
         }
@@ -96,13 +96,14 @@ export async function confirmPlan(a, etag, known, answer) {
       put(body, h('p.quiet', null, T.confirm.step1), form.element);
       put(foot, cancel(), next);
     };
-    const second = () => {
+    const second = (/** @type {{name: string, role: string | null} | null} */ signedIn) => {
       const cautions = a.plan?.cautions ?? [];
       const stops = cautions.filter((/** @type {any} */ c) => c.blocks_confirmation);
       const read = cautions.filter((/** @type {any} */ c) => !c.blocks_confirmation).map((/** @type {any} */ c) => ({
         element: cautionNote(c, known), box: h('input', { type: 'checkbox', onchange: () => ready() }) }));
-      const name = h('input', { type: 'text', required: true, maxlength: 200, autocomplete: 'name', oninput: () => ready() });
-      const role = h('input', { type: 'text', required: true, maxlength: 200, oninput: () => ready(), value: '' });
+      // Whoever is signed in confirms in their own name, with the profession that the provider knows.
+      const name = h('input', { type: 'text', required: true, maxlength: 200, autocomplete: 'name', oninput: () => ready(), value: signedIn?.name ?? '', readOnly: Boolean(signedIn) });
+      const role = h('input', { type: 'text', required: true, maxlength: 200, oninput: () => ready(), value: signedIn?.role ?? '', readOnly: Boolean(signedIn?.role) });
       const confirm = h('button.primary', { type: 'button', disabled: true }, T.confirm.confirm);
       const open = form.open();
       const ready = () => { confirm.disabled = stops.length > 0 || !name.value.trim() || !role.value.trim() || read.some((/** @type {any} */ r) => !r.box.checked); };

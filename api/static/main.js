@@ -1,8 +1,8 @@
-// The page's frame: head, routes, the key that a service may ask for.
+// The page's frame: head, routes, who is signed in.
 
-import { door } from './api.js';
-import { h, put, field } from './dom.js';
-import { ask, problemNote } from './parts.js';
+import { me, signOut, whereWeWere } from './api.js';
+import { h, put } from './dom.js';
+import { problemNote } from './parts.js';
 import { reference } from './reference.js';
 import { referencePage } from './tables.js';
 import { compare } from './revisions.js';
@@ -11,6 +11,7 @@ import { study } from './study.js';
 import { T } from './texts.js';
 import { workList } from './worklist.js';
 
+const person = h('span.person');
 const view = h('main', { id: 'view', tabindex: -1 });
 const links = [['#/', T.nav.studies], ['#/reference', T.nav.reference]].map(([href, text]) => h('a', { href }, text));
 document.body.append(
@@ -18,19 +19,17 @@ document.body.append(
   h('header.top', null,
     h('a.brand', { href: '#/' }, h('img', { src: 'icon.svg', alt: '', width: 28, height: 28 }), 'sonodose'),
     h('nav', { 'aria-label': T.nav.name }, links),
-    h('span.quiet', null, T.nav.use)),
+    h('span.quiet', null, T.nav.use), person),
   view,
   h('div.toast', { id: 'toast' }),
   h('div.hidden', { id: 'announcer', 'aria-live': 'polite' }),
 );
 
-door.ask = async () => {
-  const key = h('input', { type: 'password', autocomplete: 'off', required: true });
-  return ask(T.key.title, [h('p', null, T.key.hint), field(T.key.key, key)], (close) => [
-    h('button', { type: 'button', onclick: () => close(null) }, T.cancel),
-    h('button.primary', { type: 'button', onclick: () => close(key.value.trim() || null) }, T.key.use),
-  ]);
-};
+async function whoIsHere() {
+  const who = await me();
+  if (!who.session) return;
+  put(person, h('span', null, who.clinician?.name ?? who.name), h('button', { type: 'button', onclick: signOut }, T.signOut));
+}
 
 /** @type {() => void} */
 let leave = () => {};
@@ -69,4 +68,7 @@ async function route() {
 }
 
 addEventListener('hashchange', route);
+const back = whereWeWere();
+if (back && !location.hash) history.replaceState(null, '', back);
 route();
+whoIsHere().catch(() => {});

@@ -67,7 +67,7 @@ const en = {
   mm: (/** @type {number} */ v) => `${number(v, 1)} mm`, px: (/** @type {number} */ v) => `${number(v, 0)} px`,
   saved: (/** @type {number} */ r) => `Saved as revision ${r}.`,
   nav: { name: 'Pages', studies: 'Studies', reference: 'Tables and model', skip: 'Skip to the content', use: 'Research and decision support' },
-  key: { title: 'A key is needed', hint: 'This service asks for a key. It is kept until this tab is closed.', key: 'Key', use: 'Use' },
+  signOut: 'Sign out',
   marks: {
     suggestion: 'SUGGESTION: CONFIRM BEFORE USE', suggestionShort: 'SUGGESTION',
     confirmed: (/** @type {string} */ by) => `CONFIRMED${by ? ` BY ${by.toUpperCase()}` : ''}`,

@@ -14,15 +14,6 @@ from tests.api.conftest import ANALYSES, Serve, assert_problem, post
 from tests.app import studies
 
 UNKNOWN = "0" * 32
-PUBLIC = {"/healthz", "/readyz", "/metrics", "/problems/{code}"}
-NEEDS = {
-    ("post", "/api/v1/analyses"): "submit",
-    ("post", "/api/v1/analyses/{analysis_id}/cancellation"): "submit",
-    ("patch", "/api/v1/analyses/{analysis_id}"): "edit",
-    ("post", "/api/v1/analyses/{analysis_id}/confirmation"): "confirm",
-    ("post", "/api/v1/analyses/{analysis_id}/administration"): "confirm",
-    ("post", "/api/v1/analyses/{analysis_id}/deletion"): "admin",
-}
 
 
 def token(name: str) -> str:
@@ -43,28 +34,6 @@ def with_keys(serve: Serve, **changes: Any) -> TestClient:
     keys = [key(scope, [scope]) for scope in sorted(ALL_SCOPES)]
     keys += [key("all", sorted(ALL_SCOPES)), key("old", sorted(ALL_SCOPES), expires=past)]
     return serve(auth="keys", api_keys=keys, **changes)
-
-
-def test_every_route_asks_for_its_scope(serve: Serve) -> None:
-    """Every route × every scope: nothing without a key, nothing with an expired or other one."""
-    client = with_keys(serve)
-    paths = client.get("/api/v1/openapi.json").json()["paths"]
-    for path, methods in paths.items():
-        if path in PUBLIC:
-            continue
-        for method in methods:
-            address = path.format(analysis_id=UNKNOWN, number=0)
-            needed = NEEDS.get((method, path), "read")
-            for headers in ({}, bearer("nobody"), bearer("old"), {"Authorization": "Basic eDp5"}):
-                answer = client.request(method, address, headers=headers)
-                assert_problem(answer, 401, "unauthenticated")
-                assert answer.headers["www-authenticate"] == "Bearer"
-            for scope in sorted(ALL_SCOPES):
-                answer = client.request(method, address, headers=bearer(scope))
-                if scope == needed:
-                    assert answer.status_code not in (401, 403), (method, path)
-                else:
-                    assert_problem(answer, 403, "forbidden")
 
 
 def test_a_key_cannot_confirm(serve: Serve) -> None:

@@ -95,11 +95,17 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, program: list[str]) -> Iterator[Service]:
-    """A service of this program on a free port until the context is left."""
+def serving(
+    folder: Path, program: list[str], settings: dict[str, str] | None = None
+) -> Iterator[Service]:
+    """A service of this program on a free port until the context is left.
+
+    `settings` are more of them, with `{base}` for the service's address.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    base = f"http://127.0.0.1:{port}"
     log = folder / "service.log"
     with log.open("wb") as told:
         process = subprocess.Popen(  # noqa: S603 -- our own service
@@ -110,11 +116,11 @@ def serving(folder: Path, program: list[str]) -> Iterator[Service]:
                 "SONODOSE_PORT": str(port),
                 "SONODOSE_WORKERS": "1",
                 "SONODOSE_TEST_SLOW_S": "4",
+                **{k: v.replace("{base}", base) for k, v in (settings or {}).items()},
             },
             stdout=told,
             stderr=subprocess.STDOUT,
         )
-    base = f"http://127.0.0.1:{port}"
     try:
         _wait_until_ready(base, process, log)
         yield Service(base, folder / "files")
