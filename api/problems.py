@@ -37,6 +37,7 @@ KINDS: Mapping[str, Kind] = {
     "unreadable_file": Kind(422, "The file cannot be read"),
     "unsupported_syntax": Kind(415, "The image's coding is not known here"),
     "not_ultrasound": Kind(422, "Not an ultrasound image"),
+    "unknown_class": Kind(422, "Not a kind of object that is stored here"),
     "too_large": Kind(413, "Too large"),
     "calibration_refused": Kind(422, "The scale cannot be true"),
     # clinic

@@ -11,6 +11,8 @@ from typing import Any
 from app.blobs import Incoming
 from app.errors import AppError, MixedPatients, RequestConflict, TookTooLong, WorkerDied
 from app.processes import WorkerPlace
+from imaging.dicom.storage import facts_of_object
+from imaging.errors import ImagingError
 from imaging.frame import FileFacts
 from imaging.limits import DecodeLimits
 from imaging.read import peek
@@ -73,6 +75,44 @@ def examine(
         Examined(name=u.name, incoming=u.incoming, facts=f)
         for u, f in zip(uploads, facts, strict=True)
     )
+
+
+def examine_objects(
+    uploads: Sequence[Upload], *, door: WorkerPlace, limits: DecodeLimits
+) -> tuple[Examined | ImagingError | AppError, ...]:
+    """Each DICOM object of a study with its header facts, or why it cannot be stored.
+
+    Reports, masks and images of other kinds pass as well; their facts say `analysable` False.
+    """
+    headers = tuple((str(u.incoming.path), u.name) for u in uploads)
+    try:
+        facts = door.result(door.run(look_at_all, headers, limits), within_s=PEEK_S)
+    except (WorkerDied, TookTooLong, MemoryError, RecursionError):
+        if len(uploads) == 1:
+            return (_unreadable_header([uploads[0].name]),)
+        # One of them is made to harm: alone, it harms itself only.
+        return tuple(
+            answer
+            for upload in uploads
+            for answer in examine_objects([upload], door=door, limits=limits)
+        )
+    return tuple(
+        Examined(name=u.name, incoming=u.incoming, facts=f) if isinstance(f, FileFacts) else f
+        for u, f in zip(uploads, facts, strict=True)
+    )
+
+
+def look_at_all(
+    headers: Sequence[tuple[str, str]], limits: DecodeLimits
+) -> list[FileFacts | ImagingError]:
+    """The header facts of each (path, name) of a DICOM object, or why there are none."""
+    found: list[FileFacts | ImagingError] = []
+    for path, name in headers:
+        try:
+            found.append(facts_of_object(Path(path), name, limits))
+        except ImagingError as refused:
+            found.append(refused)
+    return found
 
 
 def get_ready() -> None:

@@ -40,7 +40,11 @@ class Row(DeclarativeBase):
 
 
 class InstanceRow(Row):
-    """A stored file, once for its bytes, with the header facts found when it came in."""
+    """A stored file, once for its bytes, with the header facts found when it came in.
+
+    `archived` ones came as part of a study, by STOW or C-STORE, and stay when an analysis of them
+    is deleted; `made_for` names the analysis that an object of ours was made for.
+    """
 
     __tablename__ = "instances"
 
@@ -49,10 +53,66 @@ class InstanceRow(Row):
     received_at: Mapped[dt.datetime]
     received_from: Mapped[str] = mapped_column(String(200))
     sop_instance_uid: Mapped[str | None] = mapped_column(Identifier, index=True)
-    series_instance_uid: Mapped[str | None] = mapped_column(Identifier)
+    series_instance_uid: Mapped[str | None] = mapped_column(Identifier, index=True)
     study_instance_uid: Mapped[str | None] = mapped_column(Identifier, index=True)
+    sop_class_uid: Mapped[str | None] = mapped_column(Identifier)
+    transfer_syntax_uid: Mapped[str | None] = mapped_column(Identifier)
+    instance_number: Mapped[int | None]
     facts: Mapped[dict[str, Any]]
     conflicts_with: Mapped[str | None] = mapped_column(Digest)
+    same_pixels: Mapped[bool | None]
+    archived: Mapped[bool]
+    made_for: Mapped[str | None] = mapped_column(String(32), index=True)
+
+
+class StudyRow(Row):
+    """A study that instances are stored of: what its first instance says, for searching.
+
+    Names to search by are folded: lower case, without accents.
+    """
+
+    __tablename__ = "studies"
+
+    study_instance_uid: Mapped[str] = mapped_column(Identifier, primary_key=True)
+    patient_id: Mapped[str | None] = mapped_column(String(200), index=True)
+    issuer: Mapped[str | None] = mapped_column(String(200))
+    patient_name: Mapped[str | None] = mapped_column(String(400))
+    folded_name: Mapped[str] = mapped_column(String(400), index=True)
+    birth_date: Mapped[str | None] = mapped_column(String(16))
+    sex: Mapped[str | None] = mapped_column(String(16))
+    study_date: Mapped[str] = mapped_column(String(16))
+    study_time: Mapped[str] = mapped_column(String(16))
+    accession: Mapped[str | None] = mapped_column(String(64), index=True)
+    study_id: Mapped[str | None] = mapped_column(String(64))
+    description: Mapped[str | None] = mapped_column(String(200))
+    referring_physician: Mapped[str | None] = mapped_column(String(400))
+    received_at: Mapped[dt.datetime]
+    changed_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        Index("ix_studies_when", "study_date", "study_time", "study_instance_uid"),
+        Index("ix_studies_changed_at", "changed_at"),
+    )
+
+
+class SeriesRow(Row):
+    """A series of a stored study: what its first instance says."""
+
+    __tablename__ = "series"
+
+    study_instance_uid: Mapped[str] = mapped_column(
+        ForeignKey("studies.study_instance_uid"), primary_key=True
+    )
+    series_instance_uid: Mapped[str] = mapped_column(Identifier, primary_key=True)
+    modality: Mapped[str | None] = mapped_column(String(16), index=True)
+    series_number: Mapped[int | None]
+    description: Mapped[str | None] = mapped_column(String(200))
+    body_part: Mapped[str | None] = mapped_column(String(64))
+    laterality: Mapped[str | None] = mapped_column(String(16))
+    protocol: Mapped[str | None] = mapped_column(String(200))
+    manufacturer: Mapped[str | None] = mapped_column(String(200))
+
+    __table_args__ = (Index("ix_series_series_instance_uid", "series_instance_uid"),)
 
 
 class AnalysisRow(Row):

@@ -5,20 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import audit, jobs
 from app.analysis import State
+from app.archive import Compared, add_instance, write_compared
 from app.blobs import Blobs
-from app.errors import IdempotencyConflict, InstanceConflict, TooBusy
-from app.intake import Examined, facts_json
+from app.errors import IdempotencyConflict, TooBusy
+from app.intake import Examined
+from app.processes import WorkerPlace
 from app.records import new_id
 from app.request import AnalysisRequest
-from app.rows import AnalysisRow, IdempotencyRow, InstanceRow, RevisionRow, SourceRow
+from app.rows import AnalysisRow, IdempotencyRow, RevisionRow, SourceRow
 from app.settings import Settings
 from app.store import Store
 
@@ -39,6 +40,7 @@ def submit(
     idempotency_key: str | None,
     store: Store,
     blobs: Blobs,
+    door: WorkerPlace,
     settings: Settings,
 ) -> Submitted:
     """The new analysis, queued and durable.
@@ -50,14 +52,15 @@ def submit(
     fingerprint = _fingerprint(asked, files, digests)
     at = dt.datetime.now(dt.UTC)
     analysis_id = new_id()
-    with store.write() as session:
+
+    def write(session: Session, compared: Mapping[str, Compared]) -> Submitted:
         if idempotency_key is not None:
             before = session.get(IdempotencyRow, (principal, idempotency_key))
             if before is not None:
                 return _replay(before, fingerprint)
         _check_queue(session, settings)
-        for file, digest in zip(files, digests, strict=True):
-            _add_instance(session, file, digest, principal=principal, at=at, settings=settings)
+        for file in files:
+            add_instance(session, file, compared, principal=principal, at=at, settings=settings)
         _add_analysis(session, analysis_id, request, asked, files, principal=principal, at=at)
         session.flush()
         for position, (file, digest) in enumerate(zip(files, digests, strict=True)):
@@ -90,7 +93,9 @@ def submit(
         # Last, so that a refusal above leaves no file behind.
         for file in files:
             blobs.keep(file.incoming)
-    return Submitted(analysis_id=analysis_id, replayed=False)
+        return Submitted(analysis_id=analysis_id, replayed=False)
+
+    return write_compared(write, files, store=store, blobs=blobs, door=door)
 
 
 def _replay(before: IdempotencyRow, fingerprint: str) -> Submitted:
@@ -108,46 +113,6 @@ def _check_queue(session: Session, settings: Settings) -> None:
             "So many studies are waiting that no more are taken now.",
             remedy="Send the study again after the time that Retry-After names.",
         )
-
-
-def _add_instance(
-    session: Session,
-    file: Examined,
-    digest: str,
-    *,
-    principal: str,
-    at: dt.datetime,
-    settings: Settings,
-) -> None:
-    if session.get(InstanceRow, digest) is not None:
-        return
-    identity = file.facts.identity
-    uid = None if identity is None else identity.sop_instance_uid
-    first = None
-    if uid is not None:
-        first = session.scalar(
-            select(InstanceRow.sha256)
-            .where(InstanceRow.sop_instance_uid == uid, InstanceRow.conflicts_with.is_(None))
-            .limit(1)
-        )
-    if first is not None and settings.on_conflict == "refuse":
-        raise InstanceConflict(
-            f"{file.name} has the SOP Instance UID of an image that is stored with other bytes.",
-            remedy="Send the image as the scanner made it, or give the changed image its own UID.",
-        )
-    session.add(
-        InstanceRow(
-            sha256=digest,
-            size_bytes=file.incoming.size_bytes,
-            received_at=at,
-            received_from=principal,
-            sop_instance_uid=uid,
-            series_instance_uid=None if identity is None else identity.series_instance_uid,
-            study_instance_uid=None if identity is None else identity.study_instance_uid,
-            facts=facts_json(file.facts),
-            conflicts_with=first,
-        )
-    )
 
 
 def _add_analysis(

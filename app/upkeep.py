@@ -14,6 +14,7 @@ from sqlalchemy import delete, make_url, select
 
 from app import audit
 from app.analysis import State
+from app.archive import forget_instances
 from app.blobs import Blobs
 from app.errors import RequestConflict, StateConflict
 from app.records import analysis_row
@@ -75,8 +76,7 @@ def delete_analysis(store: Store, analysis_id: str, *, principal: str, reason: s
             session.execute(delete(kind).where(kind.analysis_id == analysis_id))
         session.delete(row)
         session.flush()
-        still = set(session.scalars(select(SourceRow.sha256).where(SourceRow.sha256.in_(hashes))))
-        session.execute(delete(InstanceRow).where(InstanceRow.sha256.in_(set(hashes) - still)))
+        forget_instances(session, analysis_id, hashes)
         audit.append(
             session,
             [

@@ -7,6 +7,7 @@ machine-readable; `api/problems.py` maps it to a problem document.
     ├── UnreadableFile        empty, truncated, not an image, header that lies
     │   └── UnsupportedSyntax     a transfer syntax or colour model nobody here decodes
     ├── NotUltrasound         an image, but not of an ultrasound SOP class
+    ├── UnknownClass          a DICOM object of no storage SOP class of the standard
     ├── TooLarge              over a limit, told before any decoding
     └── CalibrationRefused    a scale was given or stored, and it cannot be true
 """
@@ -51,6 +52,12 @@ class NotUltrasound(ImagingError):
     """A DICOM object, but not an ultrasound image."""
 
     code = "not_ultrasound"
+
+
+class UnknownClass(ImagingError):
+    """A DICOM object of a class that is not stored here."""
+
+    code = "unknown_class"
 
 
 class TooLarge(ImagingError):

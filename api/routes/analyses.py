@@ -120,6 +120,7 @@ def _accept(
         idempotency_key=idempotency_key,
         store=parts.store,
         blobs=parts.blobs,
+        door=parts.door,
         settings=parts.settings,
     )
     parts.runner.wake()

@@ -64,8 +64,8 @@ def read_header(path: Path, name: str, limits: DecodeLimits) -> FileDataset:
     TooLarge for sizes over the limits, UnsupportedSyntax for a syntax that nobody here decodes.
     """
     try:
-        _check_inflated(path, name, limits)
-        with _tolerant():
+        check_inflated(path, name, limits)
+        with tolerant():
             with path.open("rb") as file:
                 ds = dcmread(file, stop_before_pixels=True, force=True)
                 header_bytes = file.tell()
@@ -77,8 +77,8 @@ def read_header(path: Path, name: str, limits: DecodeLimits) -> FileDataset:
     if not ds:
         raise UnreadableFile(f"{name} is no DICOM file.", remedy=DAMAGED)
     check_ultrasound(ds, name)
-    _check_syntax(ds, name)
-    _check_size(ds, path.stat().st_size - header_bytes, name, limits)
+    check_syntax(ds, name)
+    check_size(ds, path.stat().st_size - header_bytes, name, limits)
     return ds
 
 
@@ -92,7 +92,7 @@ def facts_of_dicom(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
         columns=int(ds.Columns),
         frame_count=number_of_frames(ds),
         identity=identity_of(ds),
-        transfer_syntax_uid=str(_syntax(ds)),
+        transfer_syntax_uid=str(syntax_of(ds)),
         has_calibration=read_scale(ds).calibration is not None,
     )
 
@@ -138,9 +138,9 @@ def iter_shown(
 ) -> Iterator[GreyImage | ColourImage]:
     """The frames asked for as shown, grey or RGB of 8 bits, one at a time, in rising order."""
     try:
-        with closing(_decoded(path, ds, frames, name)) as decoded:
+        with closing(decoded_samples(path, ds, frames, name)) as decoded:
             for index in frames:
-                with _tolerant():
+                with tolerant():
                     samples = next(decoded, None)
                     if samples is None:
                         raise UnreadableFile(f"{name} ends before frame {index}.", remedy=DAMAGED)
@@ -154,11 +154,11 @@ def iter_shown(
         ) from None
 
 
-def _decoded(
+def decoded_samples(
     path: Path, ds: Dataset, frames: Sequence[int], name: str
 ) -> Generator[NDArray[Any], None, None]:
     """The frames' samples as stored, colour as RGB, read from the file frame by frame."""
-    syntax = _syntax(ds)
+    syntax = syntax_of(ds)
     if syntax == JPEGExtended12Bit and int(ds.get("BitsStored") or 8) > 8:
         yield from iter_twelve_bit(path, ds, frames)
         return
@@ -259,14 +259,14 @@ def _times_s(ds: Dataset, count: int) -> list[float | None]:
     return [index * float(step) / 1000.0 for index in range(count)]
 
 
-def _syntax(ds: Dataset) -> str:
+def syntax_of(ds: Dataset) -> str:
     meta = getattr(ds, "file_meta", None)
     return str(getattr(meta, "TransferSyntaxUID", None) or ImplicitVRLittleEndian)
 
 
-def _check_syntax(ds: Dataset, name: str) -> None:
+def check_syntax(ds: Dataset, name: str) -> None:
     """Raises UnsupportedSyntax unless a decoder for the transfer syntax (0002,0010) is at hand."""
-    syntax = UID(_syntax(ds))
+    syntax = UID(syntax_of(ds))
     if syntax in MPEGTransferSyntaxes:
         return
     try:
@@ -280,7 +280,7 @@ def _check_syntax(ds: Dataset, name: str) -> None:
         )
 
 
-def _check_size(ds: Dataset, encoded_bytes: int, name: str, limits: DecodeLimits) -> None:
+def check_size(ds: Dataset, encoded_bytes: int, name: str, limits: DecodeLimits) -> None:
     """Raises UnreadableFile and TooLarge for a size that is missing, a lie or over the limits.
 
     `encoded_bytes` is what the file holds from the pixel data (7FE0,0010) on.
@@ -307,10 +307,10 @@ def _check_size(ds: Dataset, encoded_bytes: int, name: str, limits: DecodeLimits
         bytes_per_pixel=samples * max(1, allocated // 8),
         # A video may show a still picture for minutes: no ratio is held against it.
         encoded_bytes=limits.max_decoded_bytes
-        if _syntax(ds) in MPEGTransferSyntaxes
+        if syntax_of(ds) in MPEGTransferSyntaxes
         else encoded_bytes,
     )
-    if _syntax(ds) not in NATIVE:
+    if syntax_of(ds) not in NATIVE:
         return
     expected = rows * columns * frames * samples * allocated // 8
     if text_of(ds, "PhotometricInterpretation") == "YBR_FULL_422":
@@ -321,7 +321,7 @@ def _check_size(ds: Dataset, encoded_bytes: int, name: str, limits: DecodeLimits
         )
 
 
-def _check_inflated(path: Path, name: str, limits: DecodeLimits) -> None:
+def check_inflated(path: Path, name: str, limits: DecodeLimits) -> None:
     """Raises TooLarge for a deflated data set that swells beyond the limits, without keeping it."""
     with path.open("rb") as file:
         if read_preamble(file, force=True) is None:
@@ -349,6 +349,6 @@ def _skip_meta(file: BinaryIO) -> None:
         file.seek(int.from_bytes(head[8:12], "little"), 1)
 
 
-def _tolerant() -> warnings.catch_warnings[None]:
+def tolerant() -> warnings.catch_warnings[None]:
     """Silences pydicom's warnings about foreign headers: what matters is checked by name here."""
     return warnings.catch_warnings(action="ignore")

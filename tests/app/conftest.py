@@ -74,6 +74,7 @@ def send(parts: Services, data: bytes | None = None, *, key: str | None = None) 
             idempotency_key=key,
             store=parts.store,
             blobs=parts.blobs,
+            door=parts.door,
             settings=parts.settings,
         )
     parts.runner.wake()

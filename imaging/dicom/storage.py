@@ -1,0 +1,178 @@
+"""What an archive asks of a DICOM object: its names, its place in a study, and that it is whole.
+
+Images, masks, reports: whatever a study brings is looked at here. Only an ultrasound image is
+held to what the decoder needs; of the others the header is read and the bytes are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom._uid_dict import UID_dictionary
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID
+
+from imaging.dicom.header import (
+    SECONDARY_CAPTURE_CLASSES,
+    ULTRASOUND_CLASSES,
+    check_uids,
+    identity_of,
+    number_of_frames,
+    text_of,
+)
+from imaging.dicom.instance import MANUFACTURER
+from imaging.dicom.read import (
+    check_inflated,
+    check_size,
+    check_syntax,
+    decoded_samples,
+    looks_like_dicom,
+    syntax_of,
+    tolerant,
+)
+from imaging.dicom.regions import read_scale
+from imaging.dicom.whole import check_whole
+from imaging.errors import ImagingError, UnknownClass, UnreadableFile, UnsupportedSyntax
+from imaging.frame import FileFacts
+from imaging.limits import DecodeLimits
+
+STORAGE_CLASSES = frozenset(
+    uid
+    for uid, (name, kind, *_) in UID_dictionary.items()
+    if kind == "SOP Class" and "Storage" in name and not name.startswith(("Storage ", "Media "))
+)
+"""The storage SOP classes of PS3.6 table A-1, retired ones among them."""
+DAMAGED = "Export the object again from the scanner or PACS; this copy is damaged or cut off."
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+PALETTE = tuple(
+    f"{colour}PaletteColorLookupTable{part}"
+    for colour in ("Red", "Green", "Blue")
+    for part in ("Descriptor", "Data")
+)
+
+
+def facts_of_object(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
+    """What the header of any DICOM object says; `analysable` tells an ultrasound image of others'.
+
+    Rows, columns and frames are 0 for what has no pixels. Raises UnreadableFile for what is no
+    DICOM object, is not whole, or has no proper UIDs; UnsupportedSyntax for an unknown coding;
+    UnknownClass for what is no storage SOP class of the standard; TooLarge over the limits.
+    """
+    limits.check_file(name, path.stat().st_size)
+    try:
+        ds, data_set_at, header_bytes = _header(path, name, limits)
+    except ImagingError:
+        raise
+    except Exception as error:
+        raise UnreadableFile(f"{name} is no readable DICOM file: {error}", remedy=DAMAGED) from None
+    check_uids(ds, name)
+    sop_class = text_of(ds, "SOPClassUID")
+    if sop_class not in STORAGE_CLASSES:
+        raise UnknownClass(
+            f"{name} is of the SOP class {sop_class}, which is not stored here.",
+            remedy="Send objects of the standard's storage classes; leave private ones out.",
+        )
+    syntax = syntax_of(ds)
+    if UID(syntax).type != "Transfer Syntax":
+        raise UnsupportedSyntax(
+            f"{name} is in the transfer syntax {syntax[:64]}, which is not known here.",
+            remedy="Send it uncompressed, as JPEG, JPEG-LS, JPEG 2000 or RLE.",
+        )
+    check_whole(path, name, data_set_at=data_set_at, transfer_syntax_uid=syntax)
+    has_image = "Rows" in ds or sop_class in ULTRASOUND_CLASSES
+    if has_image:
+        check_syntax(ds, name)
+        check_size(ds, path.stat().st_size - header_bytes, name, limits)
+    analysable = _is_ultrasound(ds) and text_of(ds, "Manufacturer") != MANUFACTURER
+    return FileFacts(
+        file=name,
+        media="dicom",
+        rows=int(ds.Rows) if has_image else 0,
+        columns=int(ds.Columns) if has_image else 0,
+        frame_count=number_of_frames(ds) if has_image else 0,
+        identity=identity_of(ds),
+        transfer_syntax_uid=syntax,
+        has_calibration=analysable and read_scale(ds).calibration is not None,
+        analysable=analysable,
+    )
+
+
+def _header(path: Path, name: str, limits: DecodeLimits) -> tuple[FileDataset, int, int]:
+    """(the header, where the data set begins, where the pixels begin)."""
+    with path.open("rb") as file:
+        if not looks_like_dicom(file.read(132)):
+            raise UnreadableFile(f"{name} is no DICOM file.", remedy=DAMAGED)
+    check_inflated(path, name, limits)
+    with tolerant(), path.open("rb") as file:
+        ds = dcmread(file, stop_before_pixels=True, force=True)
+        header_bytes = file.tell()
+        list(ds.iterall())  # what is read lazily fails here, not later
+    if not ds:
+        raise UnreadableFile(f"{name} is no DICOM file.", remedy=DAMAGED)
+    return ds, _data_set_at(path), header_bytes
+
+
+def _data_set_at(path: Path) -> int:
+    """The offset of the first element after the file meta group (PS3.10 7.1)."""
+    with path.open("rb") as file:
+        start = 132 if file.read(132)[128:] == b"DICM" else 0
+        file.seek(start)
+        while (head := file.read(8))[:2] == b"\x02\x00":
+            if head[4:6] in (b"OB", b"UN", b"UT", b"OW"):
+                length, long = int.from_bytes(file.read(4), "little"), 12
+            else:
+                length, long = int.from_bytes(head[6:8], "little"), 8
+            start += long + length
+            file.seek(start)
+    return start
+
+
+def _is_ultrasound(ds: Dataset) -> bool:
+    sop_class = text_of(ds, "SOPClassUID")
+    return sop_class in ULTRASOUND_CLASSES or (
+        sop_class in SECONDARY_CAPTURE_CLASSES and text_of(ds, "Modality") == "US"
+    )
+
+
+def same_pixels(one: Path, other: Path) -> bool:
+    """True if two objects show the same: the same decoded samples, whatever coding and header.
+
+    Objects without pixels are the same when their data sets are. Raises UnreadableFile for pixels
+    that cannot be decoded.
+    """
+    with tolerant():
+        a, b = (dcmread(path, stop_before_pixels=True, force=True) for path in (one, other))
+        if "Rows" not in a or "Rows" not in b:
+            return "Rows" not in a and "Rows" not in b and _same_data_set(one, other)
+        if _shape(a) != _shape(b):
+            return False
+        frames = range(number_of_frames(a))
+        pairs = zip(_samples(one, a, frames), _samples(other, b, frames), strict=True)
+        return all(np.array_equal(left, right) for left, right in pairs)
+
+
+def _samples(path: Path, ds: Dataset, frames: range) -> Iterator[NDArray[Any]]:
+    try:
+        yield from decoded_samples(path, ds, frames, path.name)
+    except ImagingError:
+        raise
+    except Exception as error:
+        raise UnreadableFile(f"The pixels cannot be decoded: {error}", remedy=DAMAGED) from None
+
+
+def _shape(ds: Dataset) -> tuple[object, ...]:
+    """What gives the samples their meaning, besides their values."""
+    photometric = text_of(ds, "PhotometricInterpretation")
+    meaning = photometric if photometric in ("MONOCHROME1", "PALETTE COLOR") else None
+    tables = tuple(ds.get(keyword) for keyword in PALETTE) if meaning == "PALETTE COLOR" else ()
+    return (int(ds.Rows), int(ds.Columns), number_of_frames(ds), meaning, tables)
+
+
+def _same_data_set(one: Path, other: Path) -> bool:
+    a, b = (dcmread(path, force=True) for path in (one, other))
+    return dict(a.to_json_dict()) == dict(b.to_json_dict())
