@@ -16,14 +16,18 @@ SHOWN = (
     "explanation",
     "overlay.png",
     "overlay.svg",
+    "overlay.webp",
     "mask.png",
     "seg.dcm",
     "sr.dcm",
     "sc.dcm",
     "pr.dcm",
+    "ko.dcm",
+    "image.dcm",
     "plan.pdf",
     "fhir",
     "objects",
+    "deliveries",
 )
 
 

@@ -20,14 +20,14 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from app import audit
+from app import audit, outbox
 from app.analysis import Analysis, SourceFile, Stage, State
 from app.blobs import Blobs
 from app.clinic.errors import ClinicError
 from app.errors import AppError, TookTooLong, WorkerDied
 from app.hub import Hub
 from app.plan_text import canonical_json
-from app.processes import WorkerPlace, with_stages
+from app.processes import WorkerPlace, lives, with_stages
 from app.rows import AnalysisRow, JobRow, MaskRow, RevisionRow, SourceRow
 from app.settings import Settings
 from app.store import Store
@@ -386,6 +386,7 @@ def end(
     analysis = session.get_one(AnalysisRow, job.analysis_id)
     if analysis.revision == job.revision:
         analysis.state, analysis.updated_at = state, job.finished_at
+    outbox.announce(session, f"analysis.{state.value}", job.analysis_id, job.revision)
     audit.append(
         session,
         [
@@ -404,20 +405,8 @@ def release_dead(session: Session, owner: str) -> None:
     host = owner.split(":")[0]
     for job in session.scalars(select(JobRow).where(JobRow.state == "running")):
         their_host, pid, *_ = [*(job.owner or "").split(":"), "", ""]
-        if their_host == host and pid.isdigit() and not _lives(int(pid)):
+        if their_host == host and pid.isdigit() and not lives(int(pid)):
             _requeue(session, job)
-
-
-def _lives(pid: int) -> bool:
-    if pid == os.getpid():
-        return False  # the id was used before: this process holds nothing at its start
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def decode_limits(settings: Settings) -> DecodeLimits:

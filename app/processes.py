@@ -132,6 +132,22 @@ class WorkerPlace:
         self._pool = self._pid = None
 
 
+def lives(pid: int) -> bool:
+    """True while another process of this id is there.
+
+    Not this one: at its start it holds nothing, so a lease under its id is of a dead one.
+    """
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 _stage_told: c_int | None = None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import audit, jobs
+from app import audit, jobs, outbox
 from app.analysis import State
 from app.errors import ConfirmationRefused, StaleEdit, StateConflict
 from app.records import AnalysisRecord, analysis_row, load
@@ -158,6 +158,7 @@ def confirm(
                 clinician=clinician,
             )
         )
+        outbox.announce(session, outbox.CONFIRMED, analysis_id, revision)
         _note(session, principal, "analysis.confirmed", analysis_id, revision)
 
 

@@ -212,6 +212,38 @@ class JobRow(Row):
     )
 
 
+class DeliveryRow(Row):
+    """Something to be sent: an event still to be addressed, a webhook's call, or objects.
+
+    `detail` is what the event says more or which objects were asked for; `sent` has what the
+    other side took, object by object. A lease says who sends it, `next_at` when it is due.
+    """
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True
+    )
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analyses.id"), index=True)
+    revision: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(16))
+    target: Mapped[str | None] = mapped_column(String(64))
+    event: Mapped[str | None] = mapped_column(String(64))
+    detail: Mapped[dict[str, Any]]
+    sent: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int]
+    next_at: Mapped[dt.datetime]
+    owner: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[dt.datetime | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[dt.datetime]
+    created_by: Mapped[str] = mapped_column(String(200))
+    finished_at: Mapped[dt.datetime | None]
+
+    __table_args__ = (Index("ix_deliveries_due", "target", "state", "next_at"),)
+
+
 class IdempotencyRow(Row):
     """A key that a principal gave to a POST, and what came of it."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from app.audit import ViewLog
 from app.blobs import Blobs
 from app.clinic.tables import ClinicalTables, load_tables
+from app.courier import Courier
 from app.errors import WorkerDied
 from app.hub import Hub
 from app.intake import get_ready
@@ -41,6 +42,7 @@ class Services:
     views: ViewLog
     door: WorkerPlace
     runner: JobRunner
+    courier: Courier
     closing: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
@@ -48,6 +50,7 @@ class Services:
         self.store.migrate()
         self.views.start()
         self.runner.start()
+        self.courier.start()
         threading.Thread(target=self._open_door, name="door", daemon=True).start()
         threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
 
@@ -79,6 +82,7 @@ class Services:
         """Lets running jobs end, writes what waits, gives everything back."""
         self.closing.set()
         self.runner.close()
+        self.courier.close()
         self.door.close()
         self.views.close()
         self.store.close()
@@ -95,6 +99,7 @@ def open_services(
     store = Store(settings.database)
     blobs = Blobs(settings.blob_dir, min_free_bytes=settings.min_free_disk_bytes)
     hub = Hub()
+    door = WorkerPlace(memory_bytes=settings.job_memory_bytes, warm_up=get_ready)
     return Services(
         settings=settings,
         tables=load_tables(settings.table_override),
@@ -103,8 +108,9 @@ def open_services(
         blobs=blobs,
         hub=hub,
         views=ViewLog(store),
-        door=WorkerPlace(memory_bytes=settings.job_memory_bytes, warm_up=get_ready),
+        door=door,
         runner=JobRunner(
             store=store, blobs=blobs, hub=hub, settings=settings, run=run, warm_up=warm
         ),
+        courier=Courier(store=store, blobs=blobs, door=door, settings=settings),
     )

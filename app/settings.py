@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.destinations import Destination, Webhook
+
 Scope = Literal["read", "submit", "edit", "confirm", "admin"]
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -208,9 +210,33 @@ class Settings(BaseSettings):
         default=None,
         description="DICOM UID root of the objects that this site makes; unset: UUIDs under 2.25.",
     )
+    destinations: tuple[Destination, ...] = Field(
+        default=(),
+        description="JSON list of where objects may be sent, by STOW-RS or C-STORE; see "
+        "[Sending results](sending.md).",
+    )
+    webhooks: tuple[Webhook, ...] = Field(
+        default=(),
+        description="JSON list of who is told of events, signed; see "
+        "[Sending results](sending.md).",
+    )
+    delivery_attempts: Annotated[int, Field(ge=1, le=50)] = Field(
+        default=12, description="How often a delivery is tried before it is given up."
+    )
+    delivery_pause_s: Annotated[float, Field(gt=0)] = Field(
+        default=5.0,
+        description="Pause after the first failed attempt; it doubles with each, up to an hour.",
+    )
     study_quiet_s: Annotated[float, Field(gt=0)] = Field(
         default=10.0, description="A study pushed over the network is whole when quiet so long."
     )
+
+    @model_validator(mode="after")
+    def _targets_named_apart(self) -> Self:
+        names = [each.name for each in (*self.destinations, *self.webhooks)]
+        if len(set(names)) < len(names):
+            raise ValueError("each destination and webhook has a name of its own")
+        return self
 
     @property
     def database(self) -> str:

@@ -22,6 +22,7 @@ from app.rows import (
     AdministrationRow,
     AnalysisRow,
     ConfirmationRow,
+    DeliveryRow,
     IdempotencyRow,
     InstanceRow,
     JobRow,
@@ -38,6 +39,7 @@ GRACE_S = 3600.0
 OF_AN_ANALYSIS = (
     MaskRow,
     ObjectRow,
+    DeliveryRow,
     JobRow,
     IdempotencyRow,
     ConfirmationRow,
