@@ -39,9 +39,18 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the service and its viewer")
     serve.add_argument("--host", help="address to listen on (SONODOSE_HOST)")
     serve.add_argument("--port", type=int, help="port, 0 takes a free one (SONODOSE_PORT)")
+    serve.add_argument(
+        "--dimse", dest="dimse_port", type=int, metavar="PORT", help="take DICOM studies there too"
+    )
     serve.add_argument("--data-dir", type=Path, help="folder of everything stored")
     serve.add_argument("--workers", type=int, help="worker processes (default: cores)")
     serve.set_defaults(command=_serve)
+
+    listen = commands.add_parser("listen", help="take DICOM studies, without the web service")
+    listen.add_argument("--host", dest="dimse_host", help="address (SONODOSE_DIMSE_HOST)")
+    listen.add_argument("--port", dest="dimse_port", type=int, help="port; 0 takes a free one")
+    listen.add_argument("--data-dir", type=Path, help="folder of everything stored")
+    listen.set_defaults(command=_listen)
 
     plan = commands.add_parser("plan", help="plan from local files, without a service")
     plan.add_argument("inputs", nargs="+", type=Path, metavar="FILE")
@@ -67,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     tables = commands.add_parser("check-tables", help="check the dose tables, or a site's own")
     tables.add_argument("folder", nargs="?", type=Path)
     tables.set_defaults(command=_check_tables)
+
+    rules = commands.add_parser(
+        "check-rules", help="check routing rules, and say which decides for a file, and why"
+    )
+    rules.add_argument("file", type=Path)
+    rules.add_argument("inputs", nargs="*", type=Path, metavar="DICOM", help="files or folders")
+    rules.add_argument("--calling-ae", help="as if this AE title had sent them")
+    rules.set_defaults(command=_check_rules)
 
     doctor = commands.add_parser("doctor", help="is everything here that the service needs?")
     doctor.set_defaults(command=_doctor)
@@ -98,10 +115,28 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     given = {
         name: value
-        for name in ("host", "port", "data_dir", "workers")
+        for name in ("host", "port", "dimse_port", "data_dir", "workers")
         if (value := getattr(arguments, name)) is not None
     }
     return serve(Settings(**given))
+
+
+def _listen(arguments: argparse.Namespace) -> int:
+    from api.listen import listen
+    from app.settings import Settings
+
+    given = {
+        name: value
+        for name in ("dimse_host", "dimse_port", "data_dir")
+        if (value := getattr(arguments, name)) is not None
+    }
+    return listen(Settings(**{"dimse_port": 11112, **given}))
+
+
+def _check_rules(arguments: argparse.Namespace) -> int:
+    from api.local import explain_rules
+
+    return explain_rules(arguments.file, arguments.inputs, arguments.calling_ae)
 
 
 def _plan(arguments: argparse.Namespace) -> int:

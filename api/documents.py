@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from api import problems
@@ -54,6 +55,9 @@ def analysis_document(parts: Services, record: AnalysisRecord) -> dict[str, Any]
         "confirmation": record.confirmation,
         "administrations": list(record.administrations),
         "stale": stale(parts, record),
+        "missing": missing(record),
+        "routing": None if record.routing is None else asdict(record.routing),
+        "late_images": record.late_images,
         "links": {
             "self": home,
             "revisions": f"{home}/revisions",
@@ -82,6 +86,14 @@ def stale(parts: Services, record: AnalysisRecord) -> list[str]:
         return []
     made_with = record.plan.get("provenance", {}).get("tables", {}).get("sha256")
     return [] if made_with in (None, parts.tables.sha256) else ["tables"]
+
+
+def missing(record: AnalysisRecord) -> list[str]:
+    """What a person must name before a study that waits for its target can be analysed."""
+    if record.state is not State.NEEDS_TARGET:
+        return []
+    known = {**record.request, "side": record.request.get("side") or record.image_side}
+    return [name for name in ("muscle", "side") if not known.get(name)]
 
 
 def image_patient(record: AnalysisRecord) -> dict[str, Any] | None:

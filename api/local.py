@@ -1,4 +1,4 @@
-"""Local files without a service and without a store: their plan, their frames."""
+"""Local files without a service and without a store: their plan, their frames, their rule."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,13 +16,16 @@ from api import problems
 from app import reporting
 from app.analysis import SourceFile
 from app.clinic.errors import ClinicError
+from app.clinic.tables import load_tables
 from app.errors import AppError, NoObject
 from app.jobs import decode_limits
 from app.reporting import StoredAnalysis
 from app.request import AnalysisRequest
+from app.routing import Image, Rules, checks, load_rules, match
 from app.settings import Settings
 from app.worker import AnalysisTask, run_analysis
 from imaging.arrays import GreyImage
+from imaging.dicom.storage import facts_of_object
 from imaging.errors import ImagingError
 from imaging.read import peek, read_clip
 
@@ -85,3 +89,44 @@ def frames_of(path: Path) -> Iterator[GreyImage]:
 def _refuse(error: ImagingError | ClinicError | AppError | problems.EdgeProblem) -> int:
     print(json.dumps(problems.of_error(error), indent=2, ensure_ascii=False), file=sys.stderr)
     return 1
+
+
+def explain_rules(file: Path, inputs: Sequence[Path], calling_ae: str | None) -> int:
+    """The exit code of a dry run: the rules checked, and for each image which decides, and why."""
+    settings = Settings()
+    rules = load_rules(
+        file, load_tables(settings.table_override), jurisdiction=settings.jurisdiction
+    )
+    print(f"{file.name}: {len(rules.rules)} rules, all of them usable.")
+    paths = [p for i in inputs for p in (sorted(i.rglob("*")) if i.is_dir() else [i])]
+    refused = 0
+    for path in (p for p in paths if p.is_file()):
+        try:
+            facts = facts_of_object(path, path.name, decode_limits(settings))
+        except ImagingError as error:
+            print(f"\n{path}: {error.message}")
+            refused += 1
+            continue
+        if not facts.analysable or facts.identity is None:
+            print(f"\n{path}: stored, never analysed (no ultrasound image, or one of ours)")
+            continue
+        _explain(path, Image(identity=asdict(facts.identity), calling_ae=calling_ae), rules)
+    return 1 if refused else 0
+
+
+def _explain(path: Path, image: Image, rules: Rules) -> None:
+    found = match(rules, image)
+    if found is None:
+        print(f"\n{path}: no rule matches; it waits for a person (needs_target)")
+    else:
+        side = found.side or "no side (the image names none): it waits for a person"
+        print(f"\n{path}: rule {found.rule.name!r} → {found.rule.then.muscle}, {side}")
+    for rule in rules.rules:
+        said = [
+            f"{'✓' if check.holds else '✗'} {check.condition} {check.wanted!r}: "
+            + (", ".join(check.found) or "the image says nothing")
+            for check in checks(rule, image)
+        ]
+        print(f"  {rule.name}: " + ("; ".join(said) or "✓ no condition"))
+        if found is not None and rule is found.rule:
+            return

@@ -54,6 +54,13 @@ class Progress(BaseModel):
     estimated_s: float | None = None
 
 
+class RoutingDocument(BaseModel):
+    """The pushed study that an analysis is of, and the rule that started it."""
+
+    study_instance_uid: str
+    rule: str | None
+
+
 class AnalysisDocument(BaseModel):
     """An analysis at one revision; `plan` is the same for the same request, images and tables."""
 
@@ -75,6 +82,13 @@ class AnalysisDocument(BaseModel):
     confirmation: dict[str, Any] | None
     administrations: list[dict[str, Any]]
     stale: list[str]
+    missing: list[str] = Field(
+        default=[], description="In `needs_target`: what to name by PATCH (`muscle`, `side`)."
+    )
+    routing: RoutingDocument | None = None
+    late_images: int = Field(
+        default=0, description="Images of the study that came later and are in no analysis."
+    )
     links: dict[str, str]
 
 
@@ -86,8 +100,8 @@ class ListedDocument(BaseModel):
     updated_at: dt.datetime
     state: State
     revision: int
-    muscle: str
-    side: str
+    muscle: str | None = Field(description="null: nobody named it yet (`needs_target`).")
+    side: str | None
     product: str | None
     patient_id: str | None
 

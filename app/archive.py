@@ -18,6 +18,7 @@ from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
 from app import audit
+from app.arrivals import expect
 from app.blobs import Blobs
 from app.catalogue import enter, forget_empty
 from app.errors import InstanceConflict, TookTooLong, WorkerDied
@@ -136,6 +137,8 @@ def _keep_all(
                 detail={} if kept.conflicts_with is None else {"beside": kept.conflicts_with},
             )
         )
+    for study, news in _studies(files, answers).items():
+        expect(session, study, quiet_s=settings.study_quiet_s, at=at, news=news)
     audit.append(session, entries)
     session.flush()
     # Last, so that a refusal above leaves no file behind.
@@ -143,6 +146,19 @@ def _keep_all(
         if isinstance(answer, Kept):
             blobs.keep(file.incoming)
     return tuple(answers)
+
+
+def _studies(
+    files: Sequence[Examined], answers: Sequence[Kept | InstanceConflict]
+) -> dict[str, bool]:
+    """The studies of the files that were kept, and whether there is anything new in each."""
+    found: dict[str, bool] = {}
+    for file, answer in zip(files, answers, strict=True):
+        identity = file.facts.identity
+        if isinstance(answer, Kept) and identity is not None and identity.study_instance_uid:
+            study = identity.study_instance_uid
+            found[study] = found.get(study, False) or answer.outcome != "already_stored"
+    return found
 
 
 def write_compared(

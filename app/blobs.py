@@ -24,12 +24,18 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 class Incoming:
     """A file that is still arriving; `path` can be looked at, `keep` makes it a blob."""
 
-    def __init__(self, staging: Path) -> None:
-        handle, name = tempfile.mkstemp(dir=staging)
-        self.path = Path(name)
-        self.size_bytes = 0
-        self._file: BinaryIO = os.fdopen(handle, "wb")
+    def __init__(self, staging: Path, *, adopted: Path | None = None) -> None:
         self._hash = hashlib.sha256()
+        self.size_bytes = 0
+        self._file: BinaryIO
+        if adopted is None:
+            handle, name = tempfile.mkstemp(dir=staging)
+            self.path, self._file = Path(name), os.fdopen(handle, "wb")
+            return
+        self.path, self._file = adopted, adopted.open("r+b")
+        while data := self._file.read(1 << 20):
+            self._hash.update(data)
+            self.size_bytes += len(data)
 
     def write(self, data: bytes) -> None:
         """Adds bytes to the end."""
@@ -70,6 +76,10 @@ class Blobs:
         """An empty file to write to. Raises DiskFull when the space runs out."""
         self.check_space()
         return Incoming(self.staging)
+
+    def adopt(self, path: Path) -> Incoming:
+        """A file that came into `staging` by another way, as one that arrived in full."""
+        return Incoming(self.staging, adopted=path)
 
     def check_space(self) -> None:
         """Raises DiskFull when less than the reserve is free."""

@@ -238,7 +238,10 @@ class JobRunner:
         revision = session.get_one(RevisionRow, (job.analysis_id, job.revision))
         sources = session.scalars(
             select(SourceRow)
-            .where(SourceRow.analysis_id == job.analysis_id)
+            .where(
+                SourceRow.analysis_id == job.analysis_id,
+                SourceRow.since_revision <= job.revision,
+            )
             .order_by(SourceRow.position)
         )
         override = self._settings.table_override

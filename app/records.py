@@ -22,8 +22,13 @@ from app.rows import (
     JobRow,
     MaskRow,
     RevisionRow,
+    RoutedRow,
     SourceRow,
 )
+
+
+SIDES = {"L": "left", "R": "right"}
+"""Laterality (0020,0060) and Image Laterality (0020,0062): B and U say nothing about one side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,14 @@ class FileRecord:
     size_bytes: int
     facts: dict[str, Any]
     conflicts_with: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingRecord:
+    """Where an analysis of a pushed study comes from; without a rule no rule knew its images."""
+
+    study_instance_uid: str
+    rule: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +73,14 @@ class AnalysisRecord:
     administrations: tuple[dict[str, Any], ...]
     stage: str | None
     queue_position: int | None
+    routing: RoutingRecord | None
+    late_images: int
+
+    @property
+    def image_side(self) -> str | None:
+        """`left` or `right` where all images say so, None where one says nothing or another."""
+        said = {(f.facts.get("identity") or {}).get("laterality") for f in self.files}
+        return SIDES.get(said.pop() or "") if len(said) == 1 else None
 
     @property
     def is_current(self) -> bool:
@@ -80,8 +101,8 @@ class ListedAnalysis:
     updated_at: dt.datetime
     state: State
     revision: int
-    muscle: str
-    side: str
+    muscle: str | None
+    side: str | None
     product: str | None
     patient_id: str | None
 
@@ -116,7 +137,7 @@ def load(session: Session, analysis_id: str, revision: int | None = None) -> Ana
     files = session.execute(
         select(SourceRow, InstanceRow)
         .join(InstanceRow, InstanceRow.sha256 == SourceRow.sha256)
-        .where(SourceRow.analysis_id == analysis_id)
+        .where(SourceRow.analysis_id == analysis_id, SourceRow.since_revision <= asked)
         .order_by(SourceRow.position)
     ).all()
     masks = session.scalars(
@@ -124,6 +145,7 @@ def load(session: Session, analysis_id: str, revision: int | None = None) -> Ana
     )
     confirmed = session.get(ConfirmationRow, (analysis_id, asked))
     stage, position = _job(session, row, asked)
+    routed = session.get(RoutedRow, analysis_id)
     given = session.scalars(
         select(AdministrationRow)
         .where(AdministrationRow.analysis_id == analysis_id)
@@ -173,7 +195,25 @@ def load(session: Session, analysis_id: str, revision: int | None = None) -> Ana
         ),
         stage=stage,
         queue_position=position,
+        routing=None
+        if routed is None
+        else RoutingRecord(study_instance_uid=routed.study_instance_uid, rule=routed.rule or None),
+        late_images=0 if routed is None else _late_images(session, row, routed),
     )
+
+
+def _late_images(session: Session, row: AnalysisRow, routed: RoutedRow) -> int:
+    """How many images of the study came after the analysis was made and are in none."""
+    late = session.scalars(
+        select(InstanceRow.facts).where(
+            InstanceRow.study_instance_uid == routed.study_instance_uid,
+            InstanceRow.received_at > row.created_at,
+            InstanceRow.conflicts_with.is_(None),
+            InstanceRow.made_for.is_(None),
+            InstanceRow.sha256.not_in(select(SourceRow.sha256)),
+        )
+    )
+    return sum(bool(facts.get("analysable", True)) for facts in late)
 
 
 def _job(session: Session, row: AnalysisRow, revision: int) -> tuple[str | None, int | None]:
@@ -233,8 +273,8 @@ def work_list(
             updated_at=row.updated_at,
             state=State(row.state),
             revision=row.revision,
-            muscle=row.muscle,
-            side=row.side,
+            muscle=row.muscle or None,
+            side=row.side or None,
             product=row.product,
             patient_id=row.patient_id,
         )

@@ -19,11 +19,9 @@ from app.clinic.errors import ClinicError
 from app.clinic.plan import check_request
 from app.clinic.tables import ClinicalTables
 from app.errors import RulesRefused
+from app.records import SIDES
 from app.request import AnalysisRequest, DilutionPart, FrameChoice, Index, Short, SweepPart
 from app.request_inputs import clinical_inputs
-
-SIDES = {"L": "left", "R": "right"}
-"""Laterality (0020,0060) and Image Laterality (0020,0062): B and U say nothing about one side."""
 
 
 def _listed(value: Any) -> Any:

@@ -8,7 +8,17 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -136,7 +146,7 @@ class AnalysisRow(Row):
 
 
 class SourceRow(Row):
-    """A file of an analysis, under the name that the sender gave it."""
+    """A file of an analysis, under the name that the sender gave it, since one of its revisions."""
 
     __tablename__ = "analysis_files"
 
@@ -144,6 +154,31 @@ class SourceRow(Row):
     position: Mapped[int] = mapped_column(primary_key=True)
     sha256: Mapped[str] = mapped_column(ForeignKey("instances.sha256"), index=True)
     name: Mapped[str] = mapped_column(String(255))
+    since_revision: Mapped[int] = mapped_column(default=1, server_default="1")
+
+
+class ArrivalRow(Row):
+    """A study that came over the network; `due_at` is when it counts as whole, None once settled."""
+
+    __tablename__ = "arrivals"
+
+    study_instance_uid: Mapped[str] = mapped_column(Identifier, primary_key=True)
+    due_at: Mapped[dt.datetime | None] = mapped_column(index=True)
+
+
+class RoutedRow(Row):
+    """An analysis that routing made: one a study, rule and side, both empty where none is known."""
+
+    __tablename__ = "routed_analyses"
+
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analyses.id"), primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(Identifier)
+    rule: Mapped[str] = mapped_column(String(80))
+    side: Mapped[str] = mapped_column(String(8))
+
+    __table_args__ = (
+        UniqueConstraint("study_instance_uid", "rule", "side", name="uq_routed_once"),
+    )
 
 
 class RevisionRow(Row):

@@ -19,6 +19,8 @@ from app.hub import Hub
 from app.intake import get_ready
 from app.jobs import LOOK_AGAIN_S, JobRunner, Run, decode_limits
 from app.processes import WorkerPlace
+from app.quiet import QuietWatch
+from app.routing import Rules, load_rules
 from app.settings import Settings
 from app.store import Store
 from app.upkeep import tidy
@@ -42,6 +44,7 @@ class Services:
     views: ViewLog
     door: WorkerPlace
     runner: JobRunner
+    quiet: QuietWatch
     courier: Courier
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -50,6 +53,7 @@ class Services:
         self.store.migrate()
         self.views.start()
         self.runner.start()
+        self.quiet.start()
         self.courier.start()
         threading.Thread(target=self._open_door, name="door", daemon=True).start()
         threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
@@ -81,6 +85,7 @@ class Services:
     def close(self) -> None:
         """Lets running jobs end, writes what waits, gives everything back."""
         self.closing.set()
+        self.quiet.close()
         self.runner.close()
         self.courier.close()
         self.door.close()
@@ -94,23 +99,35 @@ def open_services(
     run: Run = run_analysis,
     warm: Callable[[], None] | None = warm_up,
 ) -> Services:
-    """The parts for these settings, not yet started. Raises TableError for bad dose tables."""
+    """The parts for these settings, not yet started.
+
+    Raises TableError for bad dose tables and RulesRefused for bad routing rules.
+    """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store(settings.database)
     blobs = Blobs(settings.blob_dir, min_free_bytes=settings.min_free_disk_bytes)
     hub = Hub()
+    tables = load_tables(settings.table_override)
     door = WorkerPlace(memory_bytes=settings.job_memory_bytes, warm_up=get_ready)
+    runner = JobRunner(store=store, blobs=blobs, hub=hub, settings=settings, run=run, warm_up=warm)
     return Services(
         settings=settings,
-        tables=load_tables(settings.table_override),
+        tables=tables,
         limits=decode_limits(settings),
         store=store,
         blobs=blobs,
         hub=hub,
         views=ViewLog(store),
         door=door,
-        runner=JobRunner(
-            store=store, blobs=blobs, hub=hub, settings=settings, run=run, warm_up=warm
+        runner=runner,
+        quiet=QuietWatch(
+            store=store,
+            hub=hub,
+            runner=runner,
+            rules=Rules()
+            if settings.routing_rules is None
+            else load_rules(settings.routing_rules, tables, jurisdiction=settings.jurisdiction),
+            settings=settings,
         ),
         courier=Courier(store=store, blobs=blobs, door=door, settings=settings),
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.networks import IPvAnyNetwork
+from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.destinations import Destination, Webhook
@@ -33,6 +34,19 @@ class ApiKey(BaseModel):
     scopes: frozenset[Scope] = frozenset({"read"})
     expires: dt.date | None = None
 
+
+AE_TITLE = r"^[ -\[\]-~]{1,16}$"
+"""PS3.5 table 6.2-1, VR AE: 16 characters, no backslash, no control characters."""
+
+
+class Peer(BaseModel):
+    """A DICOM application that may call, and with a `port` and one address may be called."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ae: Annotated[str, Field(pattern=AE_TITLE)]
+    address: IPvAnyNetwork = Field(description="An address, or a network such as 10.1.2.0/24.")
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
 
 class Settings(BaseSettings):
     """A site's settings: environment variables that begin with SONODOSE_, or arguments."""
@@ -229,6 +243,49 @@ class Settings(BaseSettings):
     )
     study_quiet_s: Annotated[float, Field(gt=0)] = Field(
         default=10.0, description="A study pushed over the network is whole when quiet so long."
+    )
+    routing_rules: Path | None = Field(
+        default=None,
+        description="YAML file of the rules that name muscle and side of pushed studies "
+        "(docs/routing.md); unset: each waits for a person.",
+    )
+    dimse_port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(
+        default=None, description="Port of the DICOM listener (11112 is usual); unset: none."
+    )
+    dimse_host: str = Field(
+        default="127.0.0.1",
+        description="Address of the DICOM listener; outside loopback only with dimse_peers.",
+    )
+    dimse_ae: Annotated[str, Field(pattern=AE_TITLE)] = Field(
+        default="SONODOSE", description="Our AE title; calls for another one are rejected."
+    )
+    dimse_peers: tuple[Peer, ...] = Field(
+        default=(),
+        description='JSON list of {"ae", "address", "port"}: who may call, from which address or '
+        "network; with a port also where C-MOVE may send and storage commitment reports. Empty: "
+        "anybody on loopback.",
+    )
+    dimse_max_associations: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=300, description="Most DICOM associations at once; one more is rejected."
+    )
+    dimse_max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 27)] = Field(
+        default=1 << 20, description="Largest PDU that we take."
+    )
+    dimse_idle_s: Annotated[float, Field(gt=0)] = Field(
+        default=60.0, description="An association that is silent so long is aborted."
+    )
+    dimse_acse_s: Annotated[float, Field(gt=0)] = Field(
+        default=15.0, description="Time for opening and closing an association."
+    )
+    dimse_reply_s: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="Time that a called peer has to answer a message."
+    )
+    dimse_tls_cert: Path | None = Field(
+        default=None, description="PEM certificate; with it the listener speaks TLS alone."
+    )
+    dimse_tls_key: Path | None = Field(default=None, description="PEM key of the certificate.")
+    dimse_tls_ca: Path | None = Field(
+        default=None, description="PEM authorities: peers must show a certificate of theirs."
     )
 
     @model_validator(mode="after")

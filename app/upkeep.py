@@ -29,6 +29,7 @@ from app.rows import (
     MaskRow,
     ObjectRow,
     RevisionRow,
+    RoutedRow,
     SourceRow,
 )
 from app.settings import Settings
@@ -45,6 +46,7 @@ OF_AN_ANALYSIS = (
     ConfirmationRow,
     AdministrationRow,
     RevisionRow,
+    RoutedRow,
     SourceRow,
 )
 DATABASE = "sonodose.sqlite"

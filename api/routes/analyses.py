@@ -299,7 +299,10 @@ def _amend(
     # Told first: a change on an old state is judged as such, not by what it would have become.
     with parts.store.read() as session:
         review.check_etag(session, record, if_match)
-    request = request_of(review.merge_patch(record.request, patch), parts)
+    asked = review.merge_patch(record.request, patch)
+    if record.state is State.NEEDS_TARGET and record.image_side is not None:
+        asked.setdefault("side", record.image_side)
+    request = request_of(asked, parts)
     check_request(clinical_inputs(request), parts.tables)
     review.amend(parts.store, analysis_id, request, if_match=if_match, principal=principal)
     parts.hub.publish(analysis_id)
