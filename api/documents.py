@@ -62,6 +62,7 @@ def analysis_document(parts: Services, record: AnalysisRecord) -> dict[str, Any]
             "self": home,
             "revisions": f"{home}/revisions",
             "events": f"{home}/events",
+            "comparisons": f"{home}/comparisons",
             **({} if record.plan is None else {name: f"{home}/{name}" for name in SHOWN}),
         },
     }

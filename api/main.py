@@ -25,7 +25,16 @@ from api.auth import Access
 from api.metrics import Metrics
 from api.middleware import Edge
 from api.problems import EdgeProblem
-from api.routes import analyses, catalogue, decisions, deliveries, health, objects, sign_in
+from api.routes import (
+    analyses,
+    catalogue,
+    comparisons,
+    decisions,
+    deliveries,
+    health,
+    objects,
+    sign_in,
+)
 from app.clinic.errors import ClinicError
 from app.errors import AppError
 from app.request import AnalysisRequest
@@ -81,7 +90,16 @@ def create_app(services: Services) -> FastAPI:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    for module in (analyses, decisions, deliveries, objects, catalogue, health, sign_in):
+    for module in (
+        analyses,
+        decisions,
+        deliveries,
+        objects,
+        comparisons,
+        catalogue,
+        health,
+        sign_in,
+    ):
         app.include_router(module.router)
     app.include_router(catalogue.problem_router)
     viewer = StaticFiles(directory=STATIC, html=True, check_dir=False)

@@ -316,3 +316,62 @@ class SessionRequest(_Body):
 
     analyses: Annotated[tuple[AnalysisKey, ...], Field(min_length=1, max_length=40)]
     priorities: dict[AnalysisKey, Annotated[int, Field(ge=1, le=40)]] = {}
+
+
+class ComparisonRequest(_Body):
+    """Two analyses of one patient's muscle: both sides, or one side on two days."""
+
+    analyses: tuple[AnalysisKey, AnalysisKey]
+
+
+class ComparedVolume(BaseModel):
+    """One of the two volumes, with the day of its images."""
+
+    analysis: str
+    revision: int
+    state: State
+    side: str
+    date: dt.date
+    volume_ml: float
+    interval_ml: tuple[float, float]
+
+
+class Comparison(BaseModel):
+    """`second` against `first`: right against left (`sides`), or later against earlier
+    (`sessions`).
+
+    `more_than_error`: the difference is larger than `smallest_change_ml`, the smallest change
+    that is more than the error of the method; `sources`, `grade` and `why` say where that is from.
+    """
+
+    kind: Literal["sides", "sessions"]
+    muscle: str
+    name: str
+    first: ComparedVolume
+    second: ComparedVolume
+    days_apart: int
+    method: str
+    difference_ml: float
+    difference_percent: float
+    smallest_change_ml: float
+    smallest_change_percent: float
+    more_than_error: bool
+    sources: list[str]
+    grade: str
+    why: str
+    text: str
+
+
+class RefusedComparison(BaseModel):
+    """An analysis that would be compared, and why it cannot be."""
+
+    analysis: str
+    reason: str
+    remedy: str
+
+
+class Comparisons(BaseModel):
+    """What there is to compare an analysis with: the last session, and the other side."""
+
+    comparisons: list[Comparison]
+    refused: list[RefusedComparison]

@@ -31,6 +31,7 @@ from app.processes import WorkerPlace, lives, with_stages
 from app.rows import AnalysisRow, JobRow, MaskRow, RevisionRow, SourceRow
 from app.settings import Settings
 from app.store import Store
+from app.treatments import recorded_treatments
 from app.worker import AnalysisTask
 from imaging.errors import ImagingError
 from imaging.limits import DecodeLimits
@@ -258,6 +259,7 @@ class JobRunner:
                 today=revision.created_at.astimezone().date().isoformat(),
                 limits=decode_limits(self._settings),
                 table_override=None if override is None else str(override),
+                recorded=recorded_treatments(session, job.analysis_id),
             ),
         )
 

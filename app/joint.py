@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from app.clinic.dosing import DosePlan, cap_units, plan_dose
+from app.clinic.inputs import PriorTreatment
 from app.clinic.session import JointCap, SessionItem, SessionPlan, plan_session
 from app.clinic.tables import ClinicalTables
 from app.errors import RequestConflict, StateConflict
@@ -92,7 +94,10 @@ def _item(
             f"The analysis {plan.id} has no dose.",
             remedy="Leave it out of the session, or settle first why it has none.",
         )
-    inputs = clinical_inputs(AnalysisRequest.model_validate(plan.request))
+    inputs = replace(
+        clinical_inputs(AnalysisRequest.model_validate(plan.request)),
+        prior_treatments=tuple(_treatment(t) for t in plan.plan["treatments"]),
+    )
     dose = plan_dose(
         inputs,
         volume_of_plan(plan.plan["volume"]),
@@ -107,6 +112,18 @@ def _item(
             remedy="The tables or the day have changed: run it again (PATCH with {}), then add it.",
         )
     return SessionItem(key=plan.id, inputs=inputs, dose=dose, priority=priority)
+
+
+def _treatment(counted: Mapping[str, Any]) -> PriorTreatment:
+    muscles = counted["muscles"]
+    return PriorTreatment(
+        product=counted["product"],
+        units=counted["units"],
+        date=dt.date.fromisoformat(counted["date"]),
+        muscles=None if muscles is None else tuple(muscles),
+        response=counted["response"],
+        recorded=counted["recorded"],
+    )
 
 
 def _units(item: SessionItem) -> float:
@@ -135,7 +152,7 @@ def _cap(joint: JointCap, items: Sequence[SessionItem]) -> dict[str, Any]:
 
 
 def _check_one_patient(plans: Sequence[AnalysisRecord]) -> None:
-    if len({plan.request.get("patient", {}).get("id") for plan in plans}) > 1:
+    if len({plan.patient_id for plan in plans}) > 1:
         raise RequestConflict(
             "The plans are of different patients.",
             remedy="Plan one session for each patient.",

@@ -11,6 +11,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 
 from app.analysis import Analysis, Stage, State
+from app.clinic.inputs import PriorTreatment
 from app.clinic.observation import Observation, ObservedSection
 from app.clinic.plan import MovedSite, plan_muscle
 from app.clinic.tables import ClinicalTables
@@ -38,10 +39,12 @@ def analyse(
     segmenter: Segmenter,
     tables: ClinicalTables,
     today: dt.date,
+    recorded: Sequence[PriorTreatment] = (),
     progress: Progress = lambda stage: None,
 ) -> Analysis:
     """The analysis of the clips' frames: state, plan and masks; a suggestion, not a treatment.
 
+    `recorded` are the patient's treatments that the service's own record has.
     Raises MixedPatients, FrameNotFound, CalibrationRefused and the clinic's errors for a request
     that cannot be carried out.
     """
@@ -61,7 +64,7 @@ def analyse(
     plan = None
     if state is not State.ABSTAINED:
         plan = plan_muscle(
-            clinical_inputs(request),
+            clinical_inputs(request, recorded),
             observation,
             tables,
             today=today,

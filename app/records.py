@@ -83,6 +83,13 @@ class AnalysisRecord:
         return SIDES.get(said.pop() or "") if len(said) == 1 else None
 
     @property
+    def patient_id(self) -> str | None:
+        """The patient whom the request names, else the images; None where neither names one."""
+        asked: str | None = self.request.get("patient", {}).get("id")
+        named = [(f.facts.get("identity") or {}).get("patient_id") for f in self.files]
+        return asked or next((name for name in named if name), None)
+
+    @property
     def is_current(self) -> bool:
         return self.revision == self.current_revision
 

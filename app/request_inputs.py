@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.clinic.inputs import (
     ClinicalInputs,
     Dilution,
@@ -14,8 +16,13 @@ from app.clinic.inputs import (
 from app.request import AnalysisRequest
 
 
-def clinical_inputs(request: AnalysisRequest) -> ClinicalInputs:
-    """The clinical side of a request; absent stays None, which means unknown."""
+def clinical_inputs(
+    request: AnalysisRequest, recorded: Sequence[PriorTreatment] = ()
+) -> ClinicalInputs:
+    """The clinical side of a request; absent stays None, which means unknown.
+
+    `recorded` are the patient's treatments that the service's own record has.
+    """
     patient, severity, dilution = request.patient, request.severity, request.dilution
     factor, sweep = request.shape_factor, request.sweep
     return ClinicalInputs(
@@ -60,5 +67,6 @@ def clinical_inputs(request: AnalysisRequest) -> ClinicalInputs:
             )
             for prior in request.prior_treatments
         ),
+        recorded_treatments=tuple(recorded),
         safety=request.safety,
     )

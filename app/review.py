@@ -18,6 +18,7 @@ from app.records import AnalysisRecord, analysis_row, load
 from app.request import AnalysisRequest
 from app.rows import AdministrationRow, ConfirmationRow, JobRow, RevisionRow
 from app.store import Store
+from app.treatments import check_administration
 
 PENDING = frozenset({State.QUEUED, State.RUNNING})
 ETAG = re.compile(r'"r(\d+)-v(\d+)"')
@@ -187,7 +188,10 @@ def obstacles(record: AnalysisRecord) -> list[str]:
 
 
 def administer(store: Store, analysis_id: str, *, given: dict[str, Any], principal: str) -> None:
-    """Records what was really given under a confirmed plan. Raises NotFound, StateConflict."""
+    """Records what was really given under a confirmed plan.
+
+    Raises NotFound, StateConflict, and RequestConflict and InvalidInput for what cannot have been.
+    """
     at = dt.datetime.now(dt.UTC)
     with store.write() as session:
         record = load(session, analysis_id)
@@ -197,6 +201,7 @@ def administer(store: Store, analysis_id: str, *, given: dict[str, Any], princip
                 f"{record.state.value.replace('_', ' ')}.",
                 remedy="Confirm the plan first.",
             )
+        check_administration(given, record.request, today=dt.datetime.now().astimezone().date())
         session.add(
             AdministrationRow(
                 analysis_id=analysis_id,

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 
 from app.analysis import Analysis, SourceFile, Stage
+from app.clinic.inputs import PriorTreatment
 from app.clinic.tables import ClinicalTables, load_tables
 from app.pipeline import analyse
 from app.request import AnalysisRequest, OnFrame
@@ -32,6 +33,7 @@ class AnalysisTask:
     today: str
     limits: DecodeLimits
     table_override: str | None = None
+    recorded: tuple[PriorTreatment, ...] = ()
 
 
 @cache
@@ -92,5 +94,6 @@ def run_analysis(
         segmenter=segmenter(),
         tables=tables(task.table_override),
         today=dt.date.fromisoformat(task.today),
+        recorded=task.recorded,
         progress=progress,
     )
