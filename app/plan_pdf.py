@@ -34,6 +34,7 @@ HEAD_HEIGHT, FOOT_HEIGHT = 22 * mm, 36 * mm
 
 TEXT = ParagraphStyle("text", fontName=PLAIN, fontSize=8, leading=10.4, textColor=INK)
 SMALL = ParagraphStyle("small", parent=TEXT, fontSize=6.8, leading=8.6, textColor=QUIET)
+NOTE = ParagraphStyle("note", parent=SMALL, fontSize=6.5, leading=8.2)
 HEADING = ParagraphStyle(
     "heading", parent=TEXT, fontName=BOLD, fontSize=9, leading=12, spaceBefore=5, spaceAfter=2
 )
@@ -239,21 +240,18 @@ def _foot(page: Canvas, plan: Mapping[str, Any], made: str) -> None:
     for left, text in ((0, "Clinician: name and signature"), (84, "Role"), (136, "Date and time")):
         page.drawString(MARGIN + left * mm, line - 9, text)
     _ruler(page, MARGIN, MARGIN + 6 * mm)
-    page.setFillColor(QUIET)
-    page.setFont(PLAIN, 6.5)
-    page.drawString(
-        MARGIN + 58 * mm,
-        MARGIN + 9 * mm,
-        "This ruler is 50 mm: if it is not, the print is scaled and must not be measured on.",
-    )
     versions = plan["provenance"]
-    page.drawString(
-        MARGIN + 58 * mm,
-        MARGIN + 6 * mm,
+    notes = (
+        "This ruler is 50 mm: if it is not, the print is scaled and must not be measured on.",
         f"{made}. Network {versions['model'] or 'not used'}, tables "
         f"{versions['tables']['version']} ({versions['tables']['sha256'][:12]}).",
+        plan["intended_use"],
     )
-    page.drawString(MARGIN + 58 * mm, MARGIN + 3 * mm, plan["intended_use"])
+    beside = KeepInFrame(
+        COLUMN - 58 * mm, 13 * mm, [_words(note, NOTE) for note in notes], mode="shrink"
+    )
+    _, height = beside.wrapOn(page, COLUMN - 58 * mm, 13 * mm)
+    beside.drawOn(page, MARGIN + 58 * mm, MARGIN + 12 * mm - height)
 
 
 def _ruler(page: Canvas, left: float, bottom: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -171,11 +171,16 @@ def overlay_webp(stored: StoredAnalysis) -> bytes:
     times_s = [frame.time_s for frame in clip.frames if frame.time_s is not None]
     span_s = times_s[-1] - times_s[0] if len(times_s) == len(frames) else 0.0
     pace_ms = 1000 * span_s / (len(frames) - 1) if span_s > 0 else STANDARD_FRAME_MS * step
-    pictures = (
-        _drawn(stored, record, clip, frame.pixels)
-        for record, frame in zip(frames, clip.frames, strict=True)
+
+    def pictures() -> Iterator[Overlay]:
+        # Made anew each time, one at a time: a long clip's masks would fill the memory.
+        for record, frame in zip(frames, clip.frames, strict=True):
+            yield _drawn(stored, record, clip, frame.pixels)
+
+    layout = picture.common_layout(pictures())
+    return picture.overlay_animation(
+        (replace(each, layout=layout) for each in pictures()), frame_ms=pace_ms
     )
-    return picture.overlay_animation(pictures, frame_ms=pace_ms)
 
 
 def pdf(stored: StoredAnalysis) -> bytes:

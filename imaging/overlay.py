@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 from PIL import Image
@@ -77,6 +77,7 @@ class Overlay:
     Masks are (rows, columns) bool of the frame's size. `outline`, where an operator drew one,
     is shown instead of the muscle mask's border. `skin_row` is where the ruler's zero lies.
     `identifiers` are the patient's two where they are known; `marks` say what the picture is not.
+    `layout`, where it is given, is kept to: of a clip whose pictures are all of one size.
     """
 
     grey: GreyImage
@@ -91,6 +92,7 @@ class Overlay:
     identifiers: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     confidence: str | None = None
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +206,8 @@ def _title(overlay: Overlay) -> str:
 
 def layout_of(overlay: Overlay) -> Layout:
     """The layout: a header, the marks, the frame with the ruler at its left, a footer."""
+    if overlay.layout is not None:
+        return overlay.layout
     rows, columns = overlay.grey.shape
     magnification = SMALLEST_PICTURE_WIDTH / columns
     magnification = min(LARGEST_MAGNIFICATION, max(1.0, math.ceil(magnification * 2) / 2))
@@ -223,6 +227,15 @@ def layout_of(overlay: Overlay) -> Layout:
         canvas_width=width + 2 * MARGIN + RULER_WIDTH,
         canvas_height=top + height + footer,
     )
+
+
+def common_layout(overlays: Iterable[Overlay]) -> Layout:
+    """The layout with room for the header and the footer of each of these frames of one size."""
+    layouts = [layout_of(overlay) for overlay in overlays]
+    first = layouts[0]
+    top = max(layout.top for layout in layouts)
+    footer = max(layout.canvas_height - layout.top - layout.height for layout in layouts)
+    return replace(first, top=top, canvas_height=top + first.height + footer)
 
 
 def _list_entry(site: OverlaySite) -> str:

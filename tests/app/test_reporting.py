@@ -18,74 +18,19 @@ from fhir.resources.R4B.bundle import Bundle
 
 from app import reporting
 from app.analysis import SourceFile, State
-from app.clinic.tables import load_tables
 from app.errors import NoObject
-from app.pipeline import analyse
 from app.reporting import StoredAnalysis
-from app.request import AnalysisRequest
-from imaging.dicom.instance import NewInstance
-from imaging.dicom.ultrasound import StudyFacts, write_ultrasound
 from imaging.errors import UnreadableFile
-from imaging.limits import DecodeLimits
-from imaging.phantom import ellipsoid_sweep
-from imaging.read import read_clip
-from models.segment import load_segmenter
+from tests.app.plans import NOW, stored_plan
 from tests.judges import dicom_errors
 
-NOW = dt.datetime(2026, 11, 25, 10, 0, tzinfo=dt.UTC)
 HOSTILE = "Smith^<b>&amp;</b>"
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredAnalysis:
     """The plan of an outlined phantom of a patient with a hostile name, as the store holds it."""
-    phantom = ellipsoid_sweep(sections=5, rows=240, columns=320, mm_per_px=0.18)
-    path = tmp_path_factory.mktemp("source") / "stored"
-    path.write_bytes(
-        write_ultrasound(
-            phantom.frames,
-            facts=StudyFacts(
-                patient_id="P-1", patient_name=HOSTILE, study_instance_uid="1.2.3", laterality="L"
-            ),
-            instance=NewInstance(
-                series_instance_uid="1.2.3.1",
-                sop_instance_uid="1.2.3.1.1",
-                series_number=1,
-                created=NOW,
-                software_version="test",
-            ),
-            calibration=phantom.calibration,
-        )
-    )
-    request = AnalysisRequest.model_validate(
-        {
-            "muscle": "biceps_brachii",
-            "side": "left",
-            "product": "XEOMIN",
-            "indication": "upper_limb_spasticity",
-            "patient": {"age_years": 40},
-            "severity": {"value": "2"},
-            "dilution": {"units": 100, "ml": 2},
-            "sweep": {"spacing_mm": phantom.spacing_mm},
-            "outlines": [
-                {"frame": index, "points": [[p.column, p.row] for p in outline]}
-                for index, outline in enumerate(phantom.outlines)
-            ],
-        }
-    )
-    clip = read_clip(path, name="a.dcm", limits=DecodeLimits())
-    found = analyse(
-        [clip], request, segmenter=load_segmenter(), tables=load_tables(), today=NOW.date()
-    )
-    return StoredAnalysis(
-        analysis_id="0123456789abcdef",
-        revision=1,
-        created_at=NOW,
-        state=found.state,
-        plan=found.plan,
-        masks=found.masks,
-        sources=(SourceFile(path=str(path), name="a.dcm"),),
-    )
+    return stored_plan(tmp_path_factory.mktemp("source"), patient_name=HOSTILE)
 
 
 def without_scale(stored: StoredAnalysis) -> StoredAnalysis:
