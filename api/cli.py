@@ -93,6 +93,17 @@ def _parser() -> argparse.ArgumentParser:
     verify = audits.add_parser("verify", help="check that no entry was changed or removed")
     verify.set_defaults(command=_audit_verify)
 
+    safe = commands.add_parser("deidentify", help="DICOM images without the person (PS3.15 E)")
+    safe.add_argument("source", type=Path, metavar="IN", help="a file, or a folder with all below")
+    safe.add_argument("out", type=Path, metavar="OUT", help="a folder that is empty or new")
+    safe.add_argument(
+        "--dates",
+        choices=["removed", "shifted"],
+        default="removed",
+        help="leave dates out, or shift them by days, the same for one patient",
+    )
+    safe.set_defaults(command=_deidentify)
+
     saved = commands.add_parser("backup", help="copy database and files, also of a running service")
     saved.add_argument("folder", type=Path)
     saved.set_defaults(command=_backup)
@@ -213,6 +224,28 @@ def _audit_verify(_: argparse.Namespace) -> int:
         return 0
     print(f"The audit does not hold at entry {fault.seq}: {fault.reason}.", file=sys.stderr)
     return 1
+
+
+def _deidentify(arguments: argparse.Namespace) -> int:
+    from app.clinic.tables import load_tables
+    from app.errors import RequestConflict
+    from app.export import export_files, site_of
+    from app.jobs import decode_limits
+    from app.settings import Settings
+
+    source, out = arguments.source, arguments.out
+    if out.exists() and any(out.iterdir()):
+        raise RequestConflict(f"{out} is not empty.", remedy="Give a new folder for each export.")
+    settings = Settings()
+    paths = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    site = site_of(settings, load_tables(settings.table_override), arguments.dates)
+    done = export_files(paths, out, site=site, limits=decode_limits(settings))
+    for path, each in zip(paths, done, strict=True):
+        if each.refused is not None:
+            print(f"sonodose: {path} stays: {each.refused}", file=sys.stderr)
+    safe = [each for each in done if each.refused is None]
+    print(f"{len(safe)} of {len(done)} images are in {out}, with report.json.")
+    return 0 if len(safe) == len(done) and done else 1
 
 
 def _backup(arguments: argparse.Namespace) -> int:

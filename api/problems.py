@@ -39,6 +39,7 @@ KINDS: Mapping[str, Kind] = {
     "not_ultrasound": Kind(422, "Not an ultrasound image"),
     "unknown_class": Kind(422, "Not a kind of object that is stored here"),
     "too_large": Kind(413, "Too large"),
+    "picture_not_found": Kind(422, "The picture cannot be told from the writing around it"),
     "calibration_refused": Kind(422, "The scale cannot be true"),
     # clinic
     "clinic_error": Kind(422, "The clinical request cannot be carried out"),

@@ -9,6 +9,7 @@ machine-readable; `api/problems.py` maps it to a problem document.
     ├── NotUltrasound         an image, but not of an ultrasound SOP class
     ├── UnknownClass          a DICOM object of no storage SOP class of the standard
     ├── TooLarge              over a limit, told before any decoding
+    ├── PictureNotFound       nothing tells the ultrasound from the writing around it
     └── CalibrationRefused    a scale was given or stored, and it cannot be true
 """
 
@@ -64,6 +65,12 @@ class TooLarge(ImagingError):
     """A size over its limit, found before decoding."""
 
     code = "too_large"
+
+
+class PictureNotFound(ImagingError):
+    """Where the ultrasound ends and the screen's writing begins cannot be told."""
+
+    code = "picture_not_found"
 
 
 class CalibrationRefused(ImagingError):

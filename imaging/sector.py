@@ -51,6 +51,25 @@ def find_sector(grey: GreyImage) -> PixelBox:
     )
 
 
+def sector_shape(grey: GreyImage) -> BoolMask | None:
+    """What lies within the picture's outline, (rows, columns) bool; None if none is seen.
+
+    The outline is the smallest convex one around the picture, so the corners beside a curved
+    sector, where scanners write, are outside of it.
+    """
+    step = max(1, round(max(grey.shape) / _WORKING_SIZE))
+    part = _largest_part(_textured(grey, step))
+    if part is None:
+        return None
+    found = np.argwhere(part)[:, ::-1].astype(np.int32)
+    # A pixel at the working size stands for `step` of them: its corners are all taken in.
+    corners = np.concatenate([found + shift for shift in ((0, 0), (1, 0), (0, 1), (1, 1))]) * step
+    shape = np.zeros(grey.shape, np.uint8)
+    cv2.fillConvexPoly(shape, cv2.convexHull(corners), 1)
+    rim = 2 * step + 1
+    return np.asarray(cv2.dilate(shape, np.ones((rim, rim), np.uint8)), bool)
+
+
 def _textured(grey: GreyImage, step: int) -> BoolMask:
     # The range of greys around every `step`-th pixel: at the working size from here on.
     reach = 3 * step if step > 1 else 5

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from api.deps import Parts, Reader
+from api.deps import Admin, Parts, Reader
 from api.documents import BASE
 from api.responses import Documented, refusals
 from api.routes.analyses import OLD, AnalysisId
 from app import objects, records, reporting
 from app.errors import NoObject, NotFound
+from app.export import export_analysis, site_of
 from app.records import AnalysisRecord
 from app.services import Services
+from imaging.dicom.deidentify import Dates
 
 router = APIRouter(prefix="/api/v1/analyses/{analysis_id}", tags=["objects"])
 
@@ -256,6 +260,37 @@ def get_file(analysis_id: AnalysisId, number: Number, parts: Parts, principal: R
         media_type="application/dicom" if is_dicom else "application/octet-stream",
         filename=file.name,
         headers={"ETag": f'"{file.sha256}"'},
+    )
+
+
+@router.get(
+    "/deidentified",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/zip": {}}, "description": "The images and the report"},
+        **refusals("not_found", "request_conflict", "picture_not_found", "unreadable_file"),
+    },
+)
+def get_deidentified(
+    analysis_id: AnalysisId, parts: Parts, principal: Admin, dates: Dates = "removed"
+) -> Response:
+    """The images without the person (PS3.15 E), with a report of what was removed, as a ZIP."""
+    record = _load(parts, analysis_id, None)
+    archive = export_analysis(
+        record,
+        site=site_of(parts.settings, parts.tables, dates),
+        principal=principal.name,
+        store=parts.store,
+        blobs=parts.blobs,
+        door=parts.door,
+        limits=parts.limits,
+    )
+    return FileResponse(
+        archive,
+        media_type="application/zip",
+        filename=f"deidentified-{secrets.token_hex(4)}.zip",
+        headers={"Cache-Control": "no-store"},
+        background=BackgroundTask(archive.unlink, missing_ok=True),
     )
 
 
