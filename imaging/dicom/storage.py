@@ -88,7 +88,7 @@ def facts_of_object(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
     if has_image:
         check_syntax(ds, name)
         check_size(ds, path.stat().st_size - header_bytes, name, limits)
-    analysable = _is_ultrasound(ds) and text_of(ds, "Manufacturer") != MANUFACTURER
+    analysable = _is_ultrasound(ds)
     return FileFacts(
         file=name,
         media="dicom",
@@ -133,9 +133,12 @@ def _data_set_at(path: Path) -> int:
 
 
 def _is_ultrasound(ds: Dataset) -> bool:
+    """True for an ultrasound image, but for a secondary capture only if it is not one of ours."""
     sop_class = text_of(ds, "SOPClassUID")
     return sop_class in ULTRASOUND_CLASSES or (
-        sop_class in SECONDARY_CAPTURE_CLASSES and text_of(ds, "Modality") == "US"
+        sop_class in SECONDARY_CAPTURE_CLASSES
+        and text_of(ds, "Modality") == "US"
+        and text_of(ds, "Manufacturer") != MANUFACTURER
     )
 
 
