@@ -16,8 +16,14 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 refused or failed, 2 not understood."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    # The training commands have their own arguments: argparse's REMAINDER refuses options first.
+    arguments, rest = parser.parse_known_args(argv)
     command: Command = arguments.command
+    if command is _training:
+        arguments.rest = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     from app.clinic.errors import ClinicError
     from app.errors import AppError
     from imaging.errors import ImagingError
@@ -70,7 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         ("export", "write a network for serving"),
     ):
         training = commands.add_parser(name, help=meaning, add_help=False)
-        training.add_argument("rest", nargs=argparse.REMAINDER)
         training.set_defaults(command=_training, name=name)
 
     tables = commands.add_parser("check-tables", help="check the dose tables, or a site's own")

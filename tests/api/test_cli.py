@@ -117,3 +117,21 @@ def test_the_command_line_is_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert not {"fastapi", "torch", "onnxruntime", "sqlalchemy"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "export"])
+def test_training_commands_take_their_own_options(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`sonodose train --help` is the help of training, not a refusal of its options."""
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert f"sonodose {name}" in capsys.readouterr().out
+
+
+def test_an_option_that_no_command_knows_is_refused() -> None:
+    """A typing mistake is not overlooked."""
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--fast"])
+    assert ended.value.code == 2
