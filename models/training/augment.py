@@ -460,7 +460,7 @@ def sample_clicks(mask: NDArray[np.bool_], random: Random) -> list[tuple[float, 
     depth = _depth_inside(mask)
     deepest = float(depth.max())
     share = random.uniform(0.2, 0.85)
-    clicks = [(*_pick(depth >= max(1.0, min(share * deepest, deepest)), random), True)]
+    clicks = [(*_pick(depth >= share * deepest, random), True)]
     extra = int(random.choice([0, 0, 0, 0, 1, 2, 3]))
     for _ in range(extra):
         if random.random() < 0.6:
