@@ -33,14 +33,14 @@ def comparison(
     first, second = sorted(
         (first, second), key=lambda r: r.request["side"] if sides else (taken_on(r), r.created_at)
     )
-    volumes = [_volume(record) for record in (first, second)]
+    before, after = _volume(first), _volume(second)
     name = tables.english(first.request["muscle"])
     what = (
         f"{name}, left and right"
         if sides
         else f"{name}, {first.request['side']}, {taken_on(first)} and {taken_on(second)}"
     )
-    found = compare_volumes(*volumes, tables, what=what)
+    found = compare_volumes(before, after, tables, what=what)
     if isinstance(found, ComparisonRefused):
         raise RequestConflict(found.reason, remedy=found.remedy)
     smallest = found.smallest_change
@@ -48,10 +48,10 @@ def comparison(
         "kind": "sides" if sides else "sessions",
         "muscle": first.request["muscle"],
         "name": name,
-        "first": _side(first, volumes[0]),
-        "second": _side(second, volumes[1]),
+        "first": _side(first, before),
+        "second": _side(second, after),
         "days_apart": abs((taken_on(second) - taken_on(first)).days),
-        "method": volumes[0].method,
+        "method": before.method,
         "difference_ml": round(found.difference_ml, 2),
         "difference_percent": round(100 * found.difference_fraction, 1),
         "smallest_change_ml": round(found.smallest_change_ml, 2),

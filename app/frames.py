@@ -11,6 +11,7 @@ from app.errors import FrameNotFound
 from app.request import AnalysisRequest, ClickPart, OnFrame, OutlinePart
 from app.scale import Scale
 from imaging.arrays import BoolMask, FloatArray
+from imaging.bone import possible_bone
 from imaging.frame import Clip, Frame
 from imaging.geometry import ImagePoint, PixelBox
 from imaging.mask import fill_outline
@@ -25,8 +26,8 @@ from models.segment import Click, Prompt, Segmentation, Segmenter, View
 class UsedFrame:
     """One frame of the request with all that was found on it.
 
-    `segmentation` is None where the operator drew `outline`; `section` is None where nothing
-    was found or the frame was unusable.
+    `segmentation` is None where the operator drew `outline`; `section` and `possible_bone` are
+    None where nothing was found or the frame was unusable.
     """
 
     key: str
@@ -41,6 +42,7 @@ class UsedFrame:
     outline: tuple[ImagePoint, ...] | None
     muscle: BoolMask
     section: CrossSection | None
+    possible_bone: BoolMask | None = None
 
     @property
     def skin_row(self) -> int:
@@ -176,7 +178,8 @@ def avoid_masks(frame: UsedFrame) -> tuple[BoolMask, BoolMask]:
 
 
 def measured(frame: UsedFrame) -> UsedFrame:
-    """The frame with its cross-section in pixels and, where there is a scale, millimetres."""
+    """The frame with its cross-section in pixels and, where there is a scale, millimetres, and
+    with what is possibly bone."""
     if not frame.muscle.any():
         return frame
     section = measure(
@@ -188,4 +191,5 @@ def measured(frame: UsedFrame) -> UsedFrame:
         outline=frame.outline,
         region=frame.region,
     )
-    return replace(frame, section=section)
+    bone = possible_bone(frame.frame.pixels, frame.region, frame.muscle)
+    return replace(frame, section=section, possible_bone=bone)

@@ -24,6 +24,7 @@ from app.scale import decide_scale
 from imaging.frame import Clip
 from imaging.geometry import ImagePoint
 from imaging.mask import labels_png
+from imaging.plane import positions_mm
 from models.segment import Segmenter
 
 Progress = Callable[[Stage], None]
@@ -110,24 +111,26 @@ def observe(used: Sequence[UsedFrame], request: AnalysisRequest) -> Observation:
     The scale holds for all frames or for none: one frame without makes the study uncalibrated.
     """
     calibrated = all(frame.scale.used is not None for frame in used)
-    spacing_mm = None if request.sweep is None else request.sweep.spacing_mm
+    places_mm = sweep_positions_mm(used, request)
     sections = []
     for index, frame in enumerate(used):
         if frame.section is None:
             continue
         nerve, vessel = avoid_masks(frame)
+        looked_for = frame.segmentation is not None
         section = frame.section
         sections.append(
             ObservedSection(
                 frame_key=frame.key,
-                position_mm=None if spacing_mm is None else index * spacing_mm,
+                position_mm=None if places_mm is None else places_mm[index],
                 area_mm2=section.area_mm2 if calibrated else None,
                 thickness_mm=section.thickness_mm if calibrated else None,
                 width_mm=section.width_mm if calibrated else None,
                 depth_mm=section.depth_mm if calibrated else None,
                 area_interval_mm2=_area_interval_mm2(frame) if calibrated else None,
                 mask=frame.muscle,
-                avoid=nerve | vessel,
+                avoid=nerve | vessel if looked_for else None,
+                possible_bone=frame.possible_bone,
                 calibration=frame.scale.used if calibrated else None,
                 skin_row=frame.skin_row,
                 skin_rows=frame.skin_rows,
@@ -141,6 +144,16 @@ def observe(used: Sequence[UsedFrame], request: AnalysisRequest) -> Observation:
         laterality=" and ".join(sorted(sides)) or None,
         patient_id=next((i.patient_id for i in identities if i.patient_id), None),
     )
+
+
+def sweep_positions_mm(
+    used: Sequence[UsedFrame], request: AnalysisRequest
+) -> list[float] | None:
+    """Where each frame lies along the sweep, in mm: by the operator's spacing where one is given,
+    else by the frames' own places in space; None where neither is known."""
+    if request.sweep is not None:
+        return [index * request.sweep.spacing_mm for index in range(len(used))]
+    return positions_mm([frame.frame.plane for frame in used])
 
 
 def _area_interval_mm2(frame: UsedFrame) -> tuple[float, float] | None:

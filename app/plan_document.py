@@ -14,10 +14,14 @@ from app.request import AnalysisRequest
 from app.scale import Scale
 from imaging.calibration import Calibration
 from imaging.mask import contours
+from imaging.plane import positions_mm
 from imaging.ruler import find_ruler
 
 SUGGESTION = "SUGGESTION: CONFIRM BEFORE USE"
 DEMONSTRATION = "DEMONSTRATION: NOMINAL CALIBRATION"
+SPACING_DISAGREEMENT = 0.05
+"""A sweep's given length and the one by the frames' places further apart than this are told as a
+disagreement."""
 
 
 def plan_document(
@@ -102,6 +106,12 @@ def _frame(frame: UsedFrame) -> dict[str, Any]:
         else [
             [[round(p.column, 2), round(p.row, 2)] for p in polygon]
             for polygon in ([frame.outline] if frame.outline else contours(frame.muscle))
+        ],
+        "possible_bone": []
+        if frame.possible_bone is None
+        else [
+            [[round(p.column, 2), round(p.row, 2)] for p in polygon]
+            for polygon in contours(frame.possible_bone)
         ],
     }
 
@@ -189,6 +199,15 @@ def image_cautions(
         for frame in used[:1]
         if frame.scale.disagrees and frame.scale.used is not None
     ]
+    if _spacing_disagrees(request, used):
+        found.append(
+            _caution(
+                "sweep_spacing_disagrees",
+                "The spacing that was given and the frames' own places in space differ by more "
+                "than 5 %. Used: the given one; leave it out to use the frames' own.",
+                blocks=False,
+            )
+        )
     if view == "short_axis" and any(f.section and f.section.touches_edge for f in used):
         found.append(
             _caution(
@@ -217,6 +236,14 @@ def image_cautions(
                 )
             )
     return found
+
+
+def _spacing_disagrees(request: AnalysisRequest, used: Sequence[UsedFrame]) -> bool:
+    places_mm = positions_mm([frame.frame.plane for frame in used])
+    if request.sweep is None or places_mm is None:
+        return False
+    given_mm = request.sweep.spacing_mm * (len(used) - 1)
+    return abs(given_mm / max(places_mm) - 1) > SPACING_DISAGREEMENT
 
 
 def _caution(code: str, text: str, *, blocks: bool) -> dict[str, Any]:

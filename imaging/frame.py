@@ -8,6 +8,7 @@ from typing import Literal
 from imaging.arrays import ColourImage, GreyImage, colour_share, luma
 from imaging.calibration import Calibration
 from imaging.geometry import PixelBox
+from imaging.plane import ImagePlane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,13 +25,15 @@ class Frame:
     """One grey frame: `pixels` (rows, columns) uint8, seconds from the clip's start if known.
 
     `colour_share` is the share, 0 to 1, of its B-mode part that was strongly coloured before it
-    became grey: colour Doppler over the tissue, whose brightness is no echo.
+    became grey: colour Doppler over the tissue, whose brightness is no echo. `plane` is where the
+    frame lies in space, None where that is not known.
     """
 
     pixels: GreyImage
     source: FrameSource
     time_s: float | None = None
     colour_share: float = 0.0
+    plane: ImagePlane | None = None
 
 
 def grey_frame(
@@ -39,16 +42,21 @@ def grey_frame(
     source: FrameSource,
     time_s: float | None = None,
     region: PixelBox | None = None,
+    plane: ImagePlane | None = None,
 ) -> Frame:
     """The frame of a picture, grey (rows, columns) or RGB (rows, columns, 3) uint8.
 
     Colour becomes grey by its luma, and its share within `region` (None: everywhere) is kept.
     """
     if picture.ndim == 2:
-        return Frame(pixels=picture, source=source, time_s=time_s)
+        return Frame(pixels=picture, source=source, time_s=time_s, plane=plane)
     part = picture if region is None else picture[region.slices]
     return Frame(
-        pixels=luma(picture), source=source, time_s=time_s, colour_share=colour_share(part)
+        pixels=luma(picture),
+        source=source,
+        time_s=time_s,
+        colour_share=colour_share(part),
+        plane=plane,
     )
 
 

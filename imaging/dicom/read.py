@@ -36,6 +36,7 @@ from pydicom.uid import (
 
 from imaging.arrays import ColourImage, GreyImage
 from imaging.dicom.header import check_ultrasound, identity_of, number_of_frames, text_of
+from imaging.dicom.planes import planes_of
 from imaging.dicom.regions import read_scale
 from imaging.dicom.twelve_bit import iter_twelve_bit
 from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax
@@ -110,6 +111,7 @@ def read_dicom(
     scale = read_scale(ds, wanted)
     uid = text_of(ds, "SOPInstanceUID")
     times = _times_s(ds, count)
+    planes = planes_of(ds, wanted, scale.calibration)
     shown = iter_shown(path, ds, wanted, name=name)
     return Clip(
         file=name,
@@ -119,8 +121,9 @@ def read_dicom(
                 source=FrameSource(file=name, frame=index, sop_instance_uid=uid),
                 time_s=times[index],
                 region=scale.region,
+                plane=plane,
             )
-            for index, picture in zip(wanted, shown, strict=True)
+            for index, plane, picture in zip(wanted, planes, shown, strict=True)
         ),
         frame_count=count,
         rows=int(ds.Rows),

@@ -247,3 +247,38 @@ def test_a_moved_site_keeps_its_place_and_names_what_it_violates(
     site = next(s for s in found.plan["sites"] if s["number"] == 1)
     assert (site["column"], site["row"]) == (3, 3)
     assert site["violations"]
+
+
+def test_an_outline_says_nothing_of_nerves(segmenter: Segmenter, tables: ClinicalTables) -> None:
+    """Where the operator drew the muscle nobody looked for nerves and vessels, and the plan says
+    so."""
+    phantom = ellipsoid_sweep()
+    clip = clip_of(phantom, calibration=phantom.calibration)
+    found = run([clip], sweep_request(phantom), segmenter, tables)
+    assert found.plan["sites"]
+    assert "structures_not_looked_for" in {c["code"] for c in found.plan["cautions"]}
+    assert all(site["avoid_mm"] is None for site in found.plan["sites"])
+
+
+def test_possible_bone_is_named_and_kept_clear_of(
+    segmenter: Segmenter, tables: ClinicalTables
+) -> None:
+    """A bright line with a shadow over the muscle stands in the frame's record; no needle passes
+    it, and the plan says why."""
+    phantom = ellipsoid_sweep(depth_mm=18.0)
+    middle = len(phantom.frames) // 2
+    frame = phantom.frames[middle].copy()
+    rows = round(14.0 / phantom.calibration.row_mm_per_px)
+    frame[rows:, 140:260] = 2
+    frame[rows : rows + 10, 140:260] = 240
+    changed = replace(phantom, frames=(frame,), outlines=(phantom.outlines[middle],))
+    request = sweep_request(changed, sweep=None, muscle_length_mm=200)
+    clip = clip_of(changed, calibration=phantom.calibration)
+    plan = run([clip], request, segmenter, tables).plan
+    (polygon,) = plan["frames"][0]["possible_bone"]
+    assert 135 <= min(column for column, _ in polygon) <= 150
+    assert 250 <= max(column for column, _ in polygon) <= 265
+    said = " ".join([*plan["site_notes"], str(plan["sites_refused"])])
+    assert "possibly bone" in said
+    for site in plan["sites"]:
+        assert site["needle"]["clearance_mm"] >= 2.0
