@@ -35,6 +35,7 @@ HEADERS = {
 }
 SIGN_IN_PATHS = ("/login", "/callback", "/logout")
 SIGN_IN_POLICY = PAGE_POLICY.replace("form-action 'none'", "form-action 'self'")
+AUDITED = ("/api/", "/dicom-web", *SIGN_IN_PATHS)
 API_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/problems/")
 
 ID = re.compile(r"[0-9a-f]{32}")
@@ -115,7 +116,7 @@ class Edge:
         self._metrics.request(method, route, status, seconds)
         if "problem" in state:
             self._metrics.problem(route, state["problem"])
-        if not scope["path"].startswith("/api/") and scope["path"] not in SIGN_IN_PATHS:
+        if not scope["path"].startswith(AUDITED):
             return
         if state.get("problem") == "too_many_requests":
             return  # a flood must not fill the audit

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app.audit import ViewLog
+from app.audit import AuditEntry, ViewLog
+from app.audit_syslog import AuditSender
 from app.blobs import Blobs
 from app.clinic.tables import ClinicalTables, load_tables
 from app.courier import Courier
@@ -42,6 +43,7 @@ class Services:
     blobs: Blobs
     hub: Hub
     views: ViewLog
+    syslog: AuditSender
     door: WorkerPlace
     runner: JobRunner
     quiet: QuietWatch
@@ -52,6 +54,8 @@ class Services:
         """Brings the tables up to date and starts to work."""
         self.store.migrate()
         self.views.start()
+        self.views.note(_of_service("service.started"))
+        self.syslog.start()
         self.runner.start()
         self.quiet.start()
         self.courier.start()
@@ -89,8 +93,14 @@ class Services:
         self.runner.close()
         self.courier.close()
         self.door.close()
+        self.views.note(_of_service("service.stopped"))
         self.views.close()
+        self.syslog.close()
         self.store.close()
+
+
+def _of_service(action: str) -> AuditEntry:
+    return AuditEntry(principal="service", action=action, subject="", detail={})
 
 
 def open_services(
@@ -118,6 +128,7 @@ def open_services(
         blobs=blobs,
         hub=hub,
         views=ViewLog(store),
+        syslog=AuditSender(store, settings),
         door=door,
         runner=runner,
         quiet=QuietWatch(

@@ -10,19 +10,18 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.networks import IPvAnyNetwork
-from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.destinations import Destination, Webhook
 
 Scope = Literal["read", "submit", "edit", "confirm", "admin"]
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 # RFC 7518 3.1 and RFC 8037: those with a public key. HMAC and `none` cannot be set at all.
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
 
 class ApiKey(BaseModel):
     """A key of a machine or a desk: only its SHA-256 is kept, with what it may do."""
@@ -47,6 +46,7 @@ class Peer(BaseModel):
     ae: Annotated[str, Field(pattern=AE_TITLE)]
     address: IPvAnyNetwork = Field(description="An address, or a network such as 10.1.2.0/24.")
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+
 
 class Settings(BaseSettings):
     """A site's settings: environment variables that begin with SONODOSE_, or arguments."""
@@ -79,22 +79,6 @@ class Settings(BaseSettings):
         default=(),
         description='JSON list of {"name", "sha256", "scopes", "expires"}; '
         "`sonodose new-key NAME` makes one.",
-    )
-    cors_origins: tuple[str, ...] = Field(
-        default=(), description="JSON list of origins whose pages may call this service."
-    )
-    workers: Annotated[int, Field(ge=1, le=256)] = Field(
-        default_factory=lambda: os.cpu_count() or 1,
-        description="Worker processes, one thread each; unset: as many as cores.",
-    )
-    job_time_limit_s: Annotated[float, Field(gt=0)] = Field(
-        default=300.0, description="A job that runs longer is stopped and failed."
-    )
-    job_memory_bytes: Annotated[int, Field(ge=1 << 30)] = Field(
-        default=6 << 30, description="Address space that one worker process may take."
-    )
-    job_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
-        default=3, description="How often a job is tried when its worker dies."
     )
     oidc_issuer: str | None = Field(
         default=None,
@@ -168,6 +152,36 @@ class Settings(BaseSettings):
     trusted_proxies: tuple[str, ...] = Field(
         default=("127.0.0.1", "::1"),
         description="JSON list of the proxies whose X-Forwarded-For is believed.",
+    )
+    audit_syslog: Annotated[str, Field(pattern=r"^(udp|tcp|tls)://[^/?#@]+:[0-9]+$")] | None = (
+        Field(
+            default=None,
+            description="Where DICOM audit messages go: tls://audit.example:6514, tcp:// or "
+            "udp://; unset: they are not sent. They name study and patient.",
+        )
+    )
+    audit_syslog_ca: Path | None = Field(
+        default=None,
+        description="PEM of who vouches for the repository's certificate; unset: the system's.",
+    )
+    audit_source: Annotated[str, Field(pattern=r"^[!-~]{1,48}$")] = Field(
+        default="sonodose", description="This service's name in audit messages."
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="JSON list of origins whose pages may call this service."
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        description="Worker processes, one thread each; unset: as many as cores.",
+    )
+    job_time_limit_s: Annotated[float, Field(gt=0)] = Field(
+        default=300.0, description="A job that runs longer is stopped and failed."
+    )
+    job_memory_bytes: Annotated[int, Field(ge=1 << 30)] = Field(
+        default=6 << 30, description="Address space that one worker process may take."
+    )
+    job_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
+        default=3, description="How often a job is tried when its worker dies."
     )
     lease_s: Annotated[float, Field(ge=1)] = Field(
         default=30.0, description="A job whose service is silent so long is taken over."

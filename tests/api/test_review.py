@@ -147,3 +147,26 @@ def test_every_request_is_in_the_audit(client: TestClient) -> None:
     assert ("operator", "GET /api/v1/analyses/{analysis_id}", body["id"]) in seen
     assert any('"status":404' in row.detail for row in rows)
     assert "Example" not in " ".join(row.detail + row.subject for row in rows)
+
+
+def test_every_deed_is_in_the_audit_with_its_doer(client: TestClient) -> None:
+    """Who sent, saw, changed, confirmed, carried out, exported and deleted: each by an entry."""
+    sent = draft(client)
+    client.get(f"{ANALYSES}/{sent['id']}/overlay.png")
+    answered = patch(client, sent, ANSWERED).json()
+    assert confirm(client, answered).status_code == 200
+    assert client.get(f"{ANALYSES}/{sent['id']}/deidentified").status_code == 200
+    gone = draft(client)
+    reason = {"reason": "sent twice"}
+    assert client.post(f"{ANALYSES}/{gone['id']}/deletion", json=reason).status_code == 204
+    parts = parts_of(client)
+    parts.views.flush()
+    with parts.store.read() as session:
+        rows = list(session.scalars(audit.select(audit.AuditRow)))
+        count, fault = audit.verify(session)
+    assert (count, fault) == (len(rows), None)
+    done = {(row.action, row.subject) for row in rows if row.principal == "operator"}
+    for action in ("submitted", "revised", "confirmed", "exported"):
+        assert (f"analysis.{action}", sent["id"]) in done, action
+    assert ("analysis.deleted", gone["id"]) in done
+    assert ("GET /api/v1/analyses/{analysis_id}/overlay.png", sent["id"]) in done
