@@ -38,7 +38,7 @@ test: $(VENV)/.test ## the tests; other people's programs are skipped where abse
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-slow: $(VENV)/.test ## the long ones: many thousand cases
-	SONODOSE_SLOW=1 $(BIN)/python -m pytest -n 2 -m "slow or not slow" $(ARGS)
+	SONODOSE_SLOW=1 $(BIN)/python -m pytest -n 2 --timeout=3600 $(ARGS)
 
 mutation: $(VENV)/.test ## wrong doses on purpose: every one must be caught
 	$(BIN)/python tests/slow/mutate_clinic.py

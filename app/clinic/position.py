@@ -93,11 +93,10 @@ def _last_time(inputs: ClinicalInputs, policy: Policy) -> _LastTime:
         for p in inputs.treatments
         if p.product == inputs.product and (p.muscles is None or inputs.muscle in p.muscles)
     ]
-    answered = [p for p in mine if p.response is not None]
+    answered = [(p, p.response) for p in mine if p.response is not None]
     if not answered:
         return NOTHING_KNOWN
-    last = max(answered, key=lambda p: p.date)
-    response = last.response or ""
+    last, response = max(answered, key=lambda pair: pair[0].date)
     shift = policy.follow_up_step.get(response)
     if shift is None:
         return _LastTime(
@@ -115,9 +114,9 @@ def _last_time(inputs: ClinicalInputs, policy: Policy) -> _LastTime:
             ),
         )
     is_newest = all(p.date <= last.date for p in mine)
-    if shift > 0 and (last.muscles is None or not is_newest):
-        shift = 0.0
-    most_units, most_text = _most(last, inputs.muscle, policy)
+    if last.muscles is None or not is_newest:
+        shift = min(shift, 0.0)
+    most_units, most_text = _most(last, response, inputs.muscle, policy)
     return _LastTime(
         shift=shift,
         words=f"the response {response!r} to {last.units:g} Units on {last.date.isoformat()}",
@@ -127,13 +126,15 @@ def _last_time(inputs: ClinicalInputs, policy: Policy) -> _LastTime:
     )
 
 
-def _most(last: PriorTreatment, muscle: str, policy: Policy) -> tuple[float | None, str]:
+def _most(
+    last: PriorTreatment, response: str, muscle: str, policy: Policy
+) -> tuple[float | None, str]:
     """What the last treatment allows at most, in Units, where it named this muscle alone."""
-    share = policy.follow_up_most_of_last.get(last.response or "")
+    share = policy.follow_up_most_of_last.get(response)
     if share is None or last.muscles != (muscle,):
         return None, ""
     return (
         last.units * share,
-        f"After the response {last.response!r} at most {share:g} times the last "
+        f"After the response {response!r} at most {share:g} times the last "
         f"{last.units:g} Units (judgement).",
     )

@@ -98,13 +98,14 @@ def plan_session(items: Sequence[SessionItem], tables: ClinicalTables) -> Sessio
     product = _one_session(items, tables)
     step_units = tables.policy.dispensing_step_units[product]
     units = {i.key: i.dose.units.value for i in items if isinstance(i.dose, DosePlan)}
+    minimum = {i.key: i.dose.label_min_units for i in items if isinstance(i.dose, DosePlan)}
     asked = dict(units)
     groups = _joint_caps(items)
     cuts: list[Cut] = []
     adjustments: dict[str, list[DoseAdjustment]] = {key: [] for key in units}
     for side, held, members in groups:
         over = sum(units[i.key] for i in members) - held.left_units
-        for key, after in _cut(members, units, over, step_units).items():
+        for key, after in _cut(members, units, minimum, over, step_units).items():
             where = "" if side is None else f" ({side})"
             text = f"{held.text} Together{where} the muscles asked for more; priorities decide."
             cuts.append(
@@ -209,6 +210,7 @@ def _joint_caps(
 def _cut(
     members: Sequence[SessionItem],
     units: Mapping[str, float],
+    minimum: Mapping[str, float],
     over: float,
     step_units: float,
 ) -> dict[str, float]:
@@ -219,27 +221,21 @@ def _cut(
     """
     after = {i.key: units[i.key] for i in members}
     left = over
-    minimum = {
-        i.key: min(i.dose.label_min_units, units[i.key])
-        for i in members
-        if isinstance(i.dose, DosePlan)
-    }
-    floors = (minimum, dict.fromkeys(after, 0.0))
-    for floor in floors:
+    for floor in (minimum, dict.fromkeys(after, 0.0)):
         for priority in sorted({i.priority for i in members}, reverse=True):
-            keys = [i.key for i in members if i.priority == priority]
-            room = sum(after[key] - floor[key] for key in keys)
-            if left <= TOLERANCE or room <= TOLERANCE:
-                continue
-            share = min(1.0, left / room)
-            for key in keys:
-                after[key] -= (after[key] - floor[key]) * share
-            left = max(0.0, left - room)
-    return {
-        key: down_to_step(value, step_units)
-        for key, value in after.items()
-        if value < units[key] - TOLERANCE
-    }
+            room = {
+                i.key: max(0.0, after[i.key] - floor[i.key])
+                for i in members
+                if i.priority == priority
+            }
+            in_all = sum(room.values())
+            taken = min(left, in_all)
+            if taken > 0:
+                for key, mine in room.items():
+                    after[key] -= taken * mine / in_all
+                left -= taken
+    whole = {key: down_to_step(value, step_units) for key, value in after.items()}
+    return {key: value for key, value in whole.items() if value < units[key]}
 
 
 def _vials(items: Sequence[SessionItem], units: Mapping[str, float]) -> tuple[VialCount, ...]:

@@ -75,6 +75,12 @@ SECONDS = 120
 ALIKE: dict[str, str] = {
     "amount abs(after - before) > TOLERANCE  →  abs(after - before) >= TOLERANCE": "no difference "
     "is exactly the tolerance of floating point",
+    "dosing …a.after_units < a.before_units  →  …a.after_units <= a.before_units": "no adjustment "
+    "leaves the Units as they were",
+    "dosing amount.units < low - TOLERANCE  →  amount.units <= low - TOLERANCE": "no dose is "
+    "exactly the tolerance below",
+    "dosing units < dose.label_min_units - TOLERANCE  →  units <= dose.label_min_units - "
+    "TOLERANCE": "no dose is exactly the tolerance below",
 }
 """Mutants that change no number, by their name without the line, each with the reason."""
 

@@ -385,7 +385,8 @@ def test_more_than_the_cap_was_given(make: Any, tables: ClinicalTables) -> None:
     low = make.inputs(
         product="BOTOX", prior_treatments=(given(500, 30, product="BOTOX"),), severity=None
     )
-    assert refused(low, UNKNOWN, tables, today=TODAY).code == "nothing_left_under_caps"
+    nothing = refused(low, UNKNOWN, tables, today=TODAY)
+    assert (nothing.code, nothing.missing_field) == ("nothing_left_under_caps", "prior_treatments")
     case = limits_of(
         applicable_caps("BOTOX", "adult", "US", tables),
         next(r for r in tables.dose_rows if r.product == "BOTOX" and r.muscle == "biceps_brachii"),
@@ -405,6 +406,22 @@ def test_a_cap_without_a_note_is_named_by_what_it_limits(make: Any, tmp_path: Pa
     dose = planned(make.inputs(), UNKNOWN, load_tables(path))
     (cap,) = [a for a in dose.adjustments if a.reason == "limb_cap"]
     assert cap.text == "Cap (limb upper_limb): 90 Units."
+
+
+def test_a_refusal_tells_the_caps_alone(make: Any, tmp_path: Path) -> None:
+    """Of the steps to nothing only those that lower are told, each once; a site cap of 1 Unit is
+    not to blame."""
+    head = (DATA / "caps.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "caps.csv"
+    path.write_text(f"{head}\nXEOMIN,adult,US,site,any,units,1,,site,L_XEO_CD,own\n")
+    inputs = make.inputs(severity=None, prior_treatments=(given(400, 0),))
+    nothing = refused(inputs, volume(100), load_tables(path), today=TODAY)
+    assert nothing.missing_field == "prior_treatments"
+    assert nothing.reason == (
+        "Under the caps, with what was already given, no dose is left: Measured over reference "
+        "volume is 0.70 (research feature). Cap (session, all indications): 400 Units, less 400 "
+        "Units already given."
+    )
 
 
 def test_yesterday_is_another_session(make: Any, tables: ClinicalTables) -> None:
@@ -699,7 +716,7 @@ def test_a_paediatric_total_is_needed(make: Any, tables: ClinicalTables, tmp_pat
 def test_a_row_by_weight_needs_a_weight_in_adults_too(
     make: Any, tables: ClinicalTables, tmp_path: Path
 ) -> None:
-    """A site's row or cap in Units per kg refuses an adult without weight."""
+    """A site's row or cap in Units per kg refuses an adult without weight; a child always."""
     head = (DATA / "caps.csv").read_text(encoding="utf-8").splitlines()[0]
     path = tmp_path / "caps.csv"
     path.write_text(f"{head}\nXEOMIN,adult,US,session,any,units_per_kg,5,,site,L_XEO_CD,own\n")
@@ -809,6 +826,35 @@ def test_a_row_without_weight_has_no_range(tables: ClinicalTables) -> None:
         row.range_units(None)
 
 
+@pytest.mark.parametrize(("population", "age"), [("adult", 50.0), ("paediatric", 9.0)])
+@pytest.mark.parametrize("row", ["20,40,,", ",,1,2"])
+def test_who_needs_a_weight(
+    make: Any, tmp_path: Path, population: str, age: float, row: str
+) -> None:
+    """A row per kilogram needs a weight, and so does every child; an adult's row in Units none."""
+    for name, own in (
+        ("dose_rows.csv", f"MYOBLOC,cervical_dystonia,{population},US,trapezius,{row},1,2,site"),
+        ("caps.csv", f"MYOBLOC,{population},US,session,any,units,100,,site"),
+    ):
+        head = (DATA / name).read_text(encoding="utf-8").splitlines()[0]
+        (tmp_path / name).write_text(f"{head}\n{own},L_MYO_HCP,own\n", encoding="utf-8")
+    dose = plan_dose(
+        make.inputs(
+            product="MYOBLOC",
+            indication="cervical_dystonia",
+            muscle="trapezius",
+            patient=Patient(age_years=age),
+        ),
+        UNKNOWN,
+        load_tables(tmp_path),
+    )
+    if population == "adult" and row.startswith("20"):
+        assert isinstance(dose, DosePlan)
+    else:
+        assert isinstance(dose, DoseRefused)
+        assert (dose.code, dose.missing_field) == ("needs_weight", "patient.weight_kg")
+
+
 @pytest.mark.parametrize(
     ("dilution", "unusual"),
     [
@@ -887,6 +933,32 @@ def test_the_last_response_moves_the_dose(
     expected = 75.0 if muscles == ("brachialis",) else units
     assert dose.units.value == expected
     assert ("response_not_used" in codes(dose)) == (response == "splendid")
+
+
+def test_another_products_response_says_nothing(make: Any, tables: ClinicalTables) -> None:
+    """Weakness after BOTOX, or after XEOMIN in another muscle, does not move the XEOMIN dose."""
+    for last in (
+        given(90, 100, product="BOTOX", response="weakness", muscles=("biceps_brachii",)),
+        given(90, 100, response="weakness", muscles=("brachialis",)),
+    ):
+        dose = planned(make.inputs(prior_treatments=(last,)), UNKNOWN, tables, today=TODAY)
+        assert dose.units.value == 125
+
+
+def test_the_place_in_the_range_is_told(make: Any, tables: ClinicalTables) -> None:
+    """In words: the grade, and the last response where there was one."""
+    last = given(90, 100, response="weakness")
+    for prior, said in (
+        ((), "MAS 2 puts the dose at 50% of the range (judgement)."),
+        (
+            (last,),
+            "MAS 2 puts the dose at 20% of the range after the response 'weakness' to 90 Units "
+            f"on {last.date.isoformat()} (judgement).",
+        ),
+    ):
+        dose = planned(make.inputs(prior_treatments=prior), UNKNOWN, tables, today=TODAY)
+        (step,) = [s for s in dose.step.walk() if s.name == "position in the range"]
+        assert step.text == said
 
 
 def test_a_step_up_needs_the_newest_treatment(make: Any, tables: ClinicalTables) -> None:
@@ -1031,6 +1103,15 @@ def test_a_cut_lowers_everything_that_hangs_on_the_dose(make: Any, tables: Clini
     assert cut.total_ml == pytest.approx(0.8)
     assert cut.interval_units == (40.0, 40.0)
     assert cut.below_label_min
+    less = with_less(dose, 120.0, [], inputs, tables)
+    assert isinstance(less, DosePlan)
+    assert (dose.interval_units, less.interval_units) == ((100.0, 150.0), (100.0, 120.0))
+    least = with_less(dose, 50.0, [], inputs, tables)
+    assert isinstance(least, DosePlan)
+    assert not least.below_label_min
+    same = with_less(dose, 125.0, [], inputs, tables)
+    assert isinstance(same, DosePlan)
+    assert same.units == dose.units
     bare = with_less(dose, 40.0, [], replace(inputs, dilution=None), tables)
     assert isinstance(bare, DosePlan)
     assert (bare.ml_per_site, bare.total_ml) == (None, None)

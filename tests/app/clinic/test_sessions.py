@@ -63,6 +63,7 @@ def test_a_sum_under_its_caps_is_left_alone(make: Any, tables: ClinicalTables) -
     assert units_of(plan) == {"biceps_brachii left": 125, "brachialis left": 62.5}
     assert plan.total.value == 187.5
     assert plan.cuts == ()
+    assert plan.notes == ()
     assert [i.priority for i in plan.items] == [1, 1]
     (vials,) = plan.vials
     assert (vials.vials, vials.draw_up_ml, vials.units_left_over) == (2, 3.75, 12.5)
@@ -111,6 +112,7 @@ def test_priorities_decide_who_is_cut(make: Any, tables: ClinicalTables) -> None
     kept = units_of(plan)
     assert kept["biceps_brachii left"] == 200
     assert kept["brachialis left"] == 100
+    assert {cut.key for cut in plan.cuts} == {"brachioradialis left", "flexor_carpi_ulnaris left"}
     assert kept["brachioradialis left"] == int((100 - 75 * 100 / 155) * 2) / 2
     assert kept["flexor_carpi_ulnaris left"] == int((100 - 80 * 100 / 155) * 2) / 2
 
@@ -129,6 +131,87 @@ def test_only_when_all_are_at_their_minimum_is_more_cut(make: Any, tables: Clini
     assert any("below the range's lower end" in note for note in plan.notes)
     assert any("no dose is left" in note for note in plan.notes)
     assert plan.total.value == 40
+
+
+def test_who_is_not_cut_keeps_everything(make: Any, tables: ClinicalTables) -> None:
+    """A muscle that loses nothing keeps its whole dose, interval and all, beside one that does."""
+    given = (PriorTreatment(product="XEOMIN", units=250, date=TODAY),)
+    first, second = (
+        item(make, tables, muscle, priority, severity=TOP, prior_treatments=given)
+        for muscle, priority in (("biceps_brachii", 2), ("brachialis", 1))
+    )
+    with_volume = replace(
+        second,
+        dose=plan_dose(second.inputs, volume(140), tables, today=TODAY),
+    )
+    assert isinstance(with_volume.dose, DosePlan)
+    assert with_volume.dose.interval_units[0] < with_volume.dose.units.value
+    plan = plan_session([first, with_volume], tables)
+    assert plan.items[1] == with_volume
+    assert {cut.key for cut in plan.cuts} == {"biceps_brachii left"}
+
+
+def test_a_dose_below_its_minimum_has_nothing_to_give_first(make: Any, tmp_path: Path) -> None:
+    """A site's cap leaves brachialis 10 Units, below its 25: biceps alone gives up 10."""
+    head = (DATA / "caps.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "caps.csv"
+    path.write_text(f"{head}\nXEOMIN,adult,US,muscle,brachialis,units,10,,site,L_XEO_CD,own\n")
+    own = load_tables(path)
+    given = (
+        PriorTreatment(product="XEOMIN", units=250, date=TODAY, muscles=("brachioradialis",)),
+    )
+    items = [
+        item(make, own, muscle, severity=TOP, prior_treatments=given)
+        for muscle in ("biceps_brachii", "brachialis")
+    ]
+    assert units_of(plan_session(items, own)) == {
+        "biceps_brachii left": 140,
+        "brachialis left": 10,
+    }
+
+
+def test_the_least_that_is_left_of_a_cap_holds(make: Any, tables: ClinicalTables) -> None:
+    """Where one muscle's request tells of 300 Units of today and the other's does not, 100 are
+    left for both."""
+    given = (PriorTreatment(product="XEOMIN", units=300, date=TODAY),)
+    items = [
+        item(make, tables, "biceps_brachii", prior_treatments=given),
+        item(make, tables, "brachialis"),
+    ]
+    for order in (items, items[::-1]):
+        plan = plan_session(order, tables)
+        assert plan.total.value <= 100
+        (cap,) = plan.caps
+        assert cap.held.left_units == 100
+
+
+def test_a_limb_is_cut_before_the_whole(make: Any, tmp_path: Path) -> None:
+    """The arm's 200 of a site's cap first: then all are under the session's 400, and the leg
+    keeps its own."""
+    (tmp_path / "caps.csv").write_text(
+        (DATA / "caps.csv").read_text(encoding="utf-8").splitlines()[0]
+        + "\nXEOMIN,adult,US,session,upper_limb,units,200,,site,L_XEO_CD,own\n"
+    )
+    (tmp_path / "dose_rows.csv").write_text(
+        (DATA / "dose_rows.csv").read_text(encoding="utf-8").splitlines()[0]
+        + "\nXEOMIN,upper_limb_spasticity,adult,US,soleus,50,200,,,1,4,site,L_XEO_CD,own\n"
+    )
+    own = load_tables(tmp_path)
+    items = [
+        item(make, own, muscle, side=side, severity=TOP)
+        for muscle, side in (
+            ("biceps_brachii", "left"),
+            ("biceps_brachii", "right"),
+            ("soleus", "left"),
+        )
+    ]
+    for order in (items, items[::-1]):
+        plan = plan_session(order, own)
+        assert units_of(plan) == {
+            "biceps_brachii left": 100,
+            "biceps_brachii right": 100,
+            "soleus left": 200,
+        }
 
 
 def test_a_refused_muscle_stays_refused(make: Any, tables: ClinicalTables) -> None:
@@ -212,6 +295,12 @@ def test_no_muscle_is_no_session(make: Any, tables: ClinicalTables) -> None:
     """A session without a muscle, with an unknown product or priority 0 is refused."""
     with pytest.raises(InvalidInput, match="nothing"):
         plan_session([], tables)
+    nameless = item(make, tables, "biceps_brachii", product=None)
+    with pytest.raises(InvalidInput, match="None"):
+        plan_session([nameless], tables)
+    same = item(make, tables, "biceps_brachii")
+    with pytest.raises(InvalidInput, match="twice"):
+        plan_session([same, replace(same, key="another")], tables)
     unknown = item(make, tables, "biceps_brachii")
     unknown = replace(unknown, inputs=replace(unknown.inputs, product="NEWTOX"))
     with pytest.raises(UnknownProduct):
@@ -441,9 +530,9 @@ def test_a_change_within_the_error_is_said(tables: ClinicalTables) -> None:
 
 
 def test_a_difference_of_just_the_error_is_none(tables: ClinicalTables) -> None:
-    """93 against 107 mL: 14 mL, which is 14 % of their mean and not more than that."""
-    assert not compared(volume(93), volume(107), tables).more_than_error
-    assert compared(volume(92.99), volume(107), tables).more_than_error
+    """87.5 against 112.5 mL: 25 mL, which is 25 % of their mean and not more than that."""
+    assert not compared(volume(87.5, "sweep"), volume(112.5, "sweep"), tables).more_than_error
+    assert compared(volume(87.4, "sweep"), volume(112.5, "sweep"), tables).more_than_error
 
 
 @pytest.mark.parametrize(
