@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -qq -c constraints.txt
 
-.PHONY: demo serve test test-slow lint bench train mutation clean help
+.PHONY: demo serve test test-slow lint sums sbom bench train mutation clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -48,6 +48,9 @@ lint: $(VENV)/.lint ## lint, format, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+sums: $(VENV)/.service ## the SHA-256 of tables and weights, after a reviewed change
+	$(BIN)/python -m app.shipped
 
 bench: $(VENV)/.test ## ratios and percentiles within one run
 	$(BIN)/python tests/bench/bench_service.py

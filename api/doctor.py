@@ -11,6 +11,7 @@ from app import audit
 from app.blobs import Blobs
 from app.clinic.tables import load_tables
 from app.settings import Settings
+from app.shipped import check_shipped
 from app.store import Store
 from app.worker import segmenter
 
@@ -33,6 +34,7 @@ def examine(settings: Settings) -> int:
     findings: tuple[tuple[str, Callable[[], str]], ...] = (
         ("python", platform.python_version),
         ("packages", lambda: ", ".join(f"{name} {version(name)}" for name in PACKAGES)),
+        ("shipped", lambda: f"{check_shipped()} tables and weights are as released"),
         ("tables", lambda: _tables(settings)),
         ("network", lambda: f"loaded: {type(segmenter()).__name__}"),
         ("disk", lambda: _disk(settings)),

@@ -14,10 +14,14 @@ from api.listen import ListenerNotStarted, ListenerProcess
 from api.main import create_app
 from app.services import open_services
 from app.settings import Settings
+from app.shipped import check_shipped
 
 
 def serve(settings: Settings) -> int:
-    """The exit code after the service ended: 1 if it may not start like this."""
+    """The exit code after the service ended: 1 if it may not start like this.
+
+    Raises Tampered for tables or weights that are not as released.
+    """
     if settings.auth == "none" and not settings.on_loopback:
         print(
             f"sonodose: {settings.host} can be reached from other machines, and access control is "
@@ -33,6 +37,7 @@ def serve(settings: Settings) -> int:
             file=sys.stderr,
         )
         return 1
+    check_shipped()
     try:
         listening = _listen(settings.host, settings.port)
     except OSError as taken:

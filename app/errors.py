@@ -11,6 +11,7 @@
     ├── NotFound              no such analysis, revision, file or name
     ├── StateConflict         the analysis is in a state where this cannot be done
     │   └── ConfirmationRefused   stops, unanswered questions or a nominal scale
+    ├── Tampered              (app/shipped.py) a table or the weights are not as released
     ├── RulesRefused          a file of routing rules that cannot be used
     ├── StaleEdit             somebody else changed the analysis first
     ├── IdempotencyConflict   one Idempotency-Key, two different requests
