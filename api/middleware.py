@@ -36,9 +36,10 @@ HEADERS = {
 SIGN_IN_PATHS = ("/login", "/callback", "/logout")
 SIGN_IN_POLICY = PAGE_POLICY.replace("form-action 'none'", "form-action 'self'")
 AUDITED = ("/api/", "/dicom-web", *SIGN_IN_PATHS)
-API_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/problems/")
+API_PATHS = ("/api/", "/dicom-web/", "/healthz", "/readyz", "/metrics", "/problems/")
 
-ID = re.compile(r"[0-9a-f]{32}")
+ID = re.compile(r"[0-9a-f]{32}|[0-9][0-9.]{0,63}")
+"""An analysis, or the UID of a study."""
 log = logging.getLogger("sonodose.access")
 
 
@@ -93,7 +94,11 @@ class Edge:
     def _counted(self, scope: Scope, receive: Receive) -> Receive:
         """`receive` that refuses a JSON body over its limit; uploads are counted on their own."""
         headers = dict(scope["headers"])
-        if headers.get(b"content-type", b"").startswith(b"multipart/form-data"):
+        kind = headers.get(b"content-type", b"").lower()
+        stows = scope["path"].startswith("/dicom-web/studies")
+        if kind.startswith(b"multipart/form-data") or (
+            stows and kind.startswith(b"multipart/related")
+        ):
             return receive
         most, size = self._services.settings.max_json_bytes, 0
 
@@ -121,7 +126,8 @@ class Edge:
         if state.get("problem") == "too_many_requests":
             return  # a flood must not fill the audit
         principal = state.get("principal")
-        asked = str(state.get("subject") or scope.get("path_params", {}).get("analysis_id", ""))
+        named = scope.get("path_params", {})
+        asked = str(state.get("subject") or named.get("analysis_id") or named.get("study") or "")
         # What was typed as an id may be a name: only ids go into the audit.
         subject = asked if ID.fullmatch(asked) else ""
         self._services.views.note(

@@ -38,6 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "unsupported_syntax": Kind(415, "The image's coding is not known here"),
     "not_ultrasound": Kind(422, "Not an ultrasound image"),
     "unknown_class": Kind(422, "Not a kind of object that is stored here"),
+    "not_there": Kind(404, "The object has no such part"),
     "too_large": Kind(413, "Too large"),
     "picture_not_found": Kind(422, "The picture cannot be told from the writing around it"),
     "calibration_refused": Kind(422, "The scale cannot be true"),

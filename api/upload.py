@@ -65,7 +65,7 @@ async def receive(
         )
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > settings.max_body_bytes:
-        raise _too_large("The upload", settings.max_body_bytes)
+        raise too_large("The upload", settings.max_body_bytes)
     reader = _PartReader(received, blobs, settings)
     parser = MultipartParser(boundary, reader.callbacks())
     size = 0
@@ -73,13 +73,13 @@ async def receive(
         async for chunk in request.stream():
             size += len(chunk)
             if size > settings.max_body_bytes:
-                raise _too_large("The upload", settings.max_body_bytes)
+                raise too_large("The upload", settings.max_body_bytes)
             parser.write(chunk)
         parser.finalize()
     except MultipartParseError as error:
-        raise _broken(str(error)) from None
+        raise broken(str(error)) from None
     if not reader.ended:
-        raise _broken("it ends in the middle of a part")
+        raise broken("it ends in the middle of a part")
 
 
 class _PartReader:
@@ -122,7 +122,7 @@ class _PartReader:
     def _count_header(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > MAX_PART_HEADER_BYTES:
-            raise _broken("a part's header is too long")
+            raise broken("a part's header is too long")
 
     def _end_header(self) -> None:
         if self._header_name.lower() == b"content-disposition":
@@ -155,11 +155,11 @@ class _PartReader:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:
             if self._file.size_bytes + end - start > self._settings.max_file_bytes:
-                raise _too_large(self._file_name, self._settings.max_file_bytes)
+                raise too_large(self._file_name, self._settings.max_file_bytes)
             self._file.write(data[start:end])
         elif self._text is not None:
             if len(self._text) + end - start > self._settings.max_json_bytes:
-                raise _too_large("The part `request`", self._settings.max_json_bytes)
+                raise too_large("The part `request`", self._settings.max_json_bytes)
             self._text += data[start:end]
 
     def _close(self) -> None:
@@ -170,14 +170,14 @@ class _PartReader:
         self.ended = True
 
 
-def _too_large(what: str, most: int) -> TooLarge:
+def too_large(what: str, most: int) -> TooLarge:
     return TooLarge(
         f"{what} is larger than the {most / MEBIBYTE:.0f} MiB that are allowed.",
         remedy="Send fewer frames, or a compressed transfer syntax.",
     )
 
 
-def _broken(why: str) -> EdgeProblem:
+def broken(why: str) -> EdgeProblem:
     return EdgeProblem(
         "bad_request",
         f"The multipart body is broken: {why}.",

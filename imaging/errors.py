@@ -8,6 +8,7 @@ machine-readable; `api/problems.py` maps it to a problem document.
     │   └── UnsupportedSyntax     a transfer syntax or colour model nobody here decodes
     ├── NotUltrasound         an image, but not of an ultrasound SOP class
     ├── UnknownClass          a DICOM object of no storage SOP class of the standard
+    ├── NotThere              a frame or value that a stored object has not
     ├── TooLarge              over a limit, told before any decoding
     ├── PictureNotFound       nothing tells the ultrasound from the writing around it
     └── CalibrationRefused    a scale was given or stored, and it cannot be true
@@ -59,6 +60,12 @@ class UnknownClass(ImagingError):
     """A DICOM object of a class that is not stored here."""
 
     code = "unknown_class"
+
+
+class NotThere(ImagingError):
+    """A frame, picture or value that a stored object does not have."""
+
+    code = "not_there"
 
 
 class TooLarge(ImagingError):

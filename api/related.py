@@ -1,0 +1,197 @@
+"""multipart/related (RFC 2387), as DICOMweb uses it: parts in, straight to the disk; parts out.
+
+Nothing of a part is held in memory; sizes are counted as the bytes come in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from api.problems import EdgeProblem
+from api.upload import MAX_PART_HEADER_BYTES, broken, too_large
+from app.blobs import Blobs
+from app.intake import Upload
+from app.settings import Settings
+from imaging.errors import TooLarge
+
+if TYPE_CHECKING:  # the name is there for type checkers alone
+    from python_multipart.multipart import MultipartCallbacks
+
+DICOM = "application/dicom"
+BLOCK = 1 << 20
+
+
+async def receive_objects(
+    request: Request, uploads: list[Upload], *, blobs: Blobs, settings: Settings
+) -> None:
+    """Fills `uploads` with the DICOM objects of the body, each on the disk when its part ends.
+
+    Raises TooLarge, DiskFull, and EdgeProblem: unsupported_media_type or bad_request.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary")
+    of = options.get(b"type", DICOM.encode()).lower()
+    if kind.lower() != b"multipart/related" or of != DICOM.encode():
+        raise EdgeProblem(
+            "unsupported_media_type",
+            "Instances are stored as multipart/related of application/dicom.",
+            remedy='Send Content-Type: multipart/related; type="application/dicom"; boundary=…',
+        )
+    if not boundary or len(boundary) > 200:
+        raise broken("its boundary is missing or too long")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > settings.max_body_bytes:
+        raise too_large("The upload", settings.max_body_bytes)
+    reader = _ObjectReader(uploads, blobs, settings)
+    parser = MultipartParser(boundary, reader.callbacks())
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > settings.max_body_bytes:
+                raise too_large("The upload", settings.max_body_bytes)
+            parser.write(chunk)
+        parser.finalize()
+        if not reader.ended:
+            raise broken("it ends in the middle of a part")
+    except MultipartParseError as error:
+        raise broken(str(error)) from None
+    finally:
+        # What was flushed to the disk while the body came in is waited for in any case.
+        await asyncio.gather(*reader.flushed, return_exceptions=True)
+
+
+class _ObjectReader:
+    """The parser's callbacks: each part becomes an upload."""
+
+    def __init__(self, uploads: list[Upload], blobs: Blobs, settings: Settings) -> None:
+        self._uploads, self._blobs, self._settings = uploads, blobs, settings
+        self._name = self._value = self._type = b""
+        self._header_bytes = 0
+        self.flushed: list[asyncio.Future[str]] = []
+        self.ended = False
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._add_name,
+            "on_header_value": self._add_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._open,
+            "on_part_data": self._data,
+            "on_part_end": self._close,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        self._type, self._header_bytes = b"", 0
+
+    def _add_name(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
+        self._name += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
+        self._value += data[start:end]
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > MAX_PART_HEADER_BYTES:
+            raise broken("a part's header is too long")
+
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-type":
+            self._type = self._value
+        self._name = self._value = b""
+
+    def _open(self) -> None:
+        kind, _ = parse_options_header(self._type)
+        if self._type and kind.lower() != DICOM.encode():
+            raise EdgeProblem(
+                "unsupported_media_type",
+                f"A part is {kind[:60].decode('latin-1')!r}; every part is an object as "
+                "application/dicom.",
+                remedy="Send DICOM files (PS3.10) as they are, one a part.",
+            )
+        if len(self._uploads) >= self._settings.max_files:
+            raise TooLarge(
+                f"More than {self._settings.max_files} objects came in one request.",
+                remedy="Send the study in several requests.",
+            )
+        name = f"instance {len(self._uploads) + 1}"
+        self._uploads.append(Upload(name=name, incoming=self._blobs.incoming()))
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        upload = self._uploads[-1]
+        if upload.incoming.size_bytes + end - start > self._settings.max_file_bytes:
+            raise too_large(upload.name, self._settings.max_file_bytes)
+        upload.incoming.write(data[start:end])
+
+    def _close(self) -> None:
+        # The disk is waited for in a thread, while the next part comes in.
+        finish = self._uploads[-1].incoming.finish
+        self.flushed.append(asyncio.ensure_future(run_in_threadpool(finish)))
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of an answer: bytes, or a file that is read while it is sent."""
+
+    media_type: str
+    body: bytes | Path
+    location: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self.body) if isinstance(self.body, bytes) else self.body.stat().st_size
+
+
+def related(parts: Sequence[Part], *, kind: str) -> StreamingResponse:
+    """The parts as one multipart/related answer of this media type, its length known beforehand."""
+    boundary = secrets.token_hex(16)
+    heads = [_head(part, boundary, number) for number, part in enumerate(parts)]
+    end = f"\r\n--{boundary}--\r\n".encode()
+    length = sum(len(head) + part.size for head, part in zip(heads, parts, strict=True)) + len(end)
+
+    def body() -> Iterator[bytes]:
+        for head, part in zip(heads, parts, strict=True):
+            yield head
+            if isinstance(part.body, bytes):
+                yield part.body
+            else:
+                with part.body.open("rb") as file:
+                    while block := file.read(BLOCK):
+                        yield block
+        yield end
+
+    return StreamingResponse(
+        body(),
+        headers={
+            "Content-Type": f'multipart/related; type="{kind}"; boundary={boundary}',
+            "Content-Length": str(length),
+        },
+    )
+
+
+def _head(part: Part, boundary: str, number: int) -> bytes:
+    lead = "" if number == 0 else "\r\n"
+    head = f"{lead}--{boundary}\r\nContent-Type: {part.media_type}\r\n"
+    head += f"Content-Length: {part.size}\r\n"
+    if part.location is not None:
+        head += f"Content-Location: {part.location}\r\n"
+    return f"{head}\r\n".encode()
