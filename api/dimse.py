@@ -61,7 +61,7 @@ from app.arrivals import DIMSE
 from app.blobs import Incoming
 from app.errors import AppError, DiskFull, InstanceConflict, RequestConflict
 from app.intake import Examined, Upload, examine_objects
-from app.services import Services
+from app.reception import Reception
 from app.settings import LOOPBACK, Settings
 from imaging.dicom.header import RETIRED_US
 from imaging.dicom.instance import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
@@ -103,10 +103,10 @@ log = logging.getLogger(__name__)
 
 
 class Listener:
-    """The listening server over the store of these services."""
+    """The listening server over the store of these reception."""
 
-    def __init__(self, services: Services) -> None:
-        self._services, settings = services, services.settings
+    def __init__(self, reception: Reception) -> None:
+        settings = reception.settings
         if settings.dimse_host not in LOOPBACK and not settings.dimse_peers:
             raise RequestConflict(
                 f"{settings.dimse_host} can be reached from other machines, and no DICOM peers "
@@ -115,7 +115,7 @@ class Listener:
             )
         # What arrives is written where it will stay, so that keeping it is a rename.
         _config.STORE_RECV_CHUNKED_DATASET = True
-        tempfile.tempdir = str(services.blobs.staging)
+        tempfile.tempdir = str(reception.blobs.staging)
         _config.LOG_HANDLER_LEVEL = "none"
         ae = AE(settings.dimse_ae)
         ae.implementation_class_uid = UID(IMPLEMENTATION_UID)
@@ -139,11 +139,11 @@ class Listener:
             _tls(settings),
             evt_handlers=[
                 (evt.EVT_REQUESTED, _check_peer, [settings]),
-                (evt.EVT_PDU_RECV, _check_size, [services]),
+                (evt.EVT_PDU_RECV, _check_size, [reception]),
                 (evt.EVT_CONN_CLOSE, _forget_partial),
                 (evt.EVT_C_ECHO, lambda event: SUCCESS),
-                (evt.EVT_C_STORE, _store, [services]),
-                *((event, handler, [services]) for event, handler in QUERY_HANDLERS),
+                (evt.EVT_C_STORE, _store, [reception]),
+                *((event, handler, [reception]) for event, handler in QUERY_HANDLERS),
             ],
             request_handler=_Handler,
         )
@@ -288,19 +288,19 @@ def _check_peer(event: Event, settings: Settings) -> None:
     event.assoc.kill()
 
 
-def _check_size(event: Event, services: Services) -> None:
+def _check_size(event: Event, reception: Reception) -> None:
     """Aborts an association whose message is over the limit or whose bytes find no room."""
     counted: _Socket = event.assoc.dul.socket  # type: ignore[assignment]
     if event.assoc.dimse.message is None:
         counted.message_bytes = 0
     before = counted.message_bytes
     counted.message_bytes = now = before + event.pdu.pdu_length
-    if now > services.settings.max_file_bytes:
+    if now > reception.settings.max_file_bytes:
         log.warning("aborted %s: an object over the limit", event.assoc.requestor.address)
         event.assoc.abort()
     elif before // SPACE_EVERY_BYTES != now // SPACE_EVERY_BYTES:
         try:
-            services.blobs.check_space()
+            reception.blobs.check_space()
         except DiskFull:
             event.assoc.abort()
 
@@ -314,13 +314,13 @@ def _forget_partial(event: Event) -> None:
             Path(message._data_set_file.name).unlink()
 
 
-def _store(event: Event, services: Services) -> Dataset:
+def _store(event: Event, reception: Reception) -> Dataset:
     """The status of a C-STORE (PS3.4 B.2.3): the object is durable before it is Success."""
     request = event.request
     assert isinstance(request, C_STORE)  # noqa: S101 -- bound to C-STORE alone
     try:
-        with _arrived(event.dataset_path, services) as incoming:
-            return _keep(request, incoming, event.assoc.requestor.ae_title.strip(), services)
+        with _arrived(event.dataset_path, reception) as incoming:
+            return _keep(request, incoming, event.assoc.requestor.ae_title.strip(), reception)
     except DiskFull as full:
         return _status(OUT_OF_RESOURCES, full.message)
     except OSError as error:
@@ -337,12 +337,12 @@ def _store(event: Event, services: Services) -> Dataset:
         return _status(NOT_UNDERSTOOD, refused.message)
 
 
-def _keep(request: C_STORE, incoming: Incoming, caller: str, services: Services) -> Dataset:
+def _keep(request: C_STORE, incoming: Incoming, caller: str, reception: Reception) -> Dataset:
     uid = str(request.AffectedSOPInstanceUID)
     (found,) = examine_objects(
         [Upload(name=f"{uid}.dcm", incoming=incoming)],
-        door=services.door,
-        limits=services.limits,
+        door=reception.door,
+        limits=reception.limits,
     )
     if not isinstance(found, Examined):
         raise found
@@ -356,10 +356,10 @@ def _keep(request: C_STORE, incoming: Incoming, caller: str, services: Services)
     kept = keep_instance(
         found,
         principal=f"{DIMSE}{caller}",
-        store=services.store,
-        blobs=services.blobs,
-        door=services.door,
-        settings=services.settings,
+        store=reception.store,
+        blobs=reception.blobs,
+        door=reception.door,
+        settings=reception.settings,
     )
     if kept.outcome == "stored_beside" and not kept.same_pixels:
         return _status(COERCED, "Stored beside another image of the same UID.")
@@ -367,9 +367,9 @@ def _keep(request: C_STORE, incoming: Incoming, caller: str, services: Services)
 
 
 @contextlib.contextmanager
-def _arrived(path: Path, services: Services) -> Iterator[Incoming]:
-    services.blobs.check_space()
-    with services.blobs.adopt(path) as incoming:
+def _arrived(path: Path, reception: Reception) -> Iterator[Incoming]:
+    reception.blobs.check_space()
+    with reception.blobs.adopt(path) as incoming:
         yield incoming
 
 

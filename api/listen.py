@@ -98,11 +98,11 @@ def _run(settings: Settings, started: Connection | None) -> int:
     # Heavy, and not for the process that merely starts this one.
     from api.dimse import Listener
     from app.errors import AppError
-    from app.services import open_services
+    from app.reception import open_reception
 
-    services = open_services(settings)
+    reception = open_reception(settings)
     try:
-        listener = Listener(services)
+        listener = Listener(reception)
     except AppError as refused:
         print(f"sonodose: {refused.message}\n  {refused.remedy}", file=sys.stderr)
         return 1
@@ -114,8 +114,7 @@ def _run(settings: Settings, started: Connection | None) -> int:
             file=sys.stderr,
         )
         return 1
-    services.store.migrate()
-    services.door.start()
+    reception.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=listener.close).start())
     host, port = listener.address
@@ -126,6 +125,5 @@ def _run(settings: Settings, started: Connection | None) -> int:
     try:
         listener.serve()
     finally:
-        services.door.close()
-        services.store.close()
+        reception.close()
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 from app.blobs import Incoming
 from app.errors import AppError, MixedPatients, RequestConflict, TookTooLong, WorkerDied
 from app.processes import WorkerPlace
+from app.settings import Settings
 from imaging.dicom.storage import facts_of_object
 from imaging.errors import ImagingError
 from imaging.frame import FileFacts
@@ -113,6 +114,16 @@ def look_at_all(
         except ImagingError as refused:
             found.append(refused)
     return found
+
+
+def decode_limits(settings: Settings) -> DecodeLimits:
+    """The limits that reading a file keeps to, checked before any decoding."""
+    return DecodeLimits(
+        max_file_bytes=settings.max_file_bytes,
+        max_frame_pixels=settings.max_frame_pixels,
+        max_frames=settings.max_frames,
+        max_decoded_bytes=settings.max_decoded_bytes,
+    )
 
 
 def get_ready() -> None:

@@ -26,6 +26,7 @@ from app.blobs import Blobs
 from app.clinic.errors import ClinicError
 from app.errors import AppError, TookTooLong, WorkerDied
 from app.hub import Hub
+from app.intake import decode_limits as decode_limits
 from app.plan_text import canonical_json
 from app.processes import WorkerPlace, lives, with_stages
 from app.rows import AnalysisRow, JobRow, MaskRow, RevisionRow, SourceRow
@@ -34,7 +35,6 @@ from app.store import Store
 from app.treatments import recorded_treatments
 from app.worker import AnalysisTask
 from imaging.errors import ImagingError
-from imaging.limits import DecodeLimits
 from models.errors import ModelError
 
 Run = Callable[[AnalysisTask, Callable[[Stage], None]], Analysis]
@@ -412,16 +412,6 @@ def release_dead(session: Session, owner: str) -> None:
         their_host, pid, *_ = [*(job.owner or "").split(":"), "", ""]
         if their_host == host and pid.isdigit() and not lives(int(pid)):
             _requeue(session, job)
-
-
-def decode_limits(settings: Settings) -> DecodeLimits:
-    """The limits that reading a file keeps to, checked before any decoding."""
-    return DecodeLimits(
-        max_file_bytes=settings.max_file_bytes,
-        max_frame_pixels=settings.max_frame_pixels,
-        max_frames=settings.max_frames,
-        max_decoded_bytes=settings.max_decoded_bytes,
-    )
 
 
 def problem_of(error: ImagingError | ClinicError | ModelError | AppError) -> dict[str, Any]:

@@ -41,6 +41,17 @@ class Orthanc:
             found: bytes = answer.read()
             return found
 
+    def send(self, method: str, path: str, body: Any) -> Any:
+        """The JSON answer of its REST interface to JSON, or to the bytes of a file."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}{path}",
+            data=body if isinstance(body, bytes) else json.dumps(body).encode(),
+            headers={"Authorization": BASIC},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return json.loads(answer.read() or b"null")
+
     def instances(self) -> list[str]:
         """Its own identifiers of everything stored."""
         found: list[str] = json.loads(self.get("/instances"))
@@ -66,10 +77,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[Orthanc]:
+def orthanc(folder: Path, *, dicom_port: int | None = None) -> Iterator[Orthanc]:
     """A running Orthanc that stores what it gets; skipped by name where it is not installed."""
     program = judge("Orthanc")
-    server = Orthanc(http_port=free_port(), dicom_port=free_port())
+    server = Orthanc(http_port=free_port(), dicom_port=dicom_port or free_port())
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "Name": "judge",

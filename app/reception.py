@@ -1,0 +1,45 @@
+"""What receiving needs and no more: the parts of a listener in a process of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.blobs import Blobs
+from app.intake import decode_limits, get_ready
+from app.processes import WorkerPlace
+from app.settings import Settings
+from app.store import Store
+from imaging.limits import DecodeLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """A store to put objects into, and the process that looks at them first."""
+
+    settings: Settings
+    limits: DecodeLimits
+    store: Store
+    blobs: Blobs
+    door: WorkerPlace
+
+    def start(self) -> None:
+        """Brings the tables up to date and has the door warm."""
+        self.store.migrate()
+        self.door.start()
+
+    def close(self) -> None:
+        """Gives everything back."""
+        self.door.close()
+        self.store.close()
+
+
+def open_reception(settings: Settings) -> Reception:
+    """The parts for these settings, not yet started; lighter than the whole service's."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return Reception(
+        settings=settings,
+        limits=decode_limits(settings),
+        store=Store(settings.database),
+        blobs=Blobs(settings.blob_dir, min_free_bytes=settings.min_free_disk_bytes),
+        door=WorkerPlace(memory_bytes=settings.job_memory_bytes, warm_up=get_ready),
+    )
