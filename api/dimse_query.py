@@ -203,7 +203,7 @@ def _get(event: Event, reception: Reception) -> Iterator[Any]:
 
 def _move(event: Event, reception: Reception) -> Iterator[Any]:
     """A C-MOVE (PS3.4 C.4.2) to a listed peer: where, how many, then each as it is stored."""
-    title = str(event.request.move_destination or "").strip()  # type: ignore[union-attr]
+    title = str(event.move_destination or "").strip()
     peer = next((p for p in reception.settings.dimse_peers if _is_callable(p, title)), None)
     if peer is None:
         yield None, None
