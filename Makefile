@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -qq -c constraints.txt
 
-.PHONY: demo serve test test-slow lint sums sbom bench train mutation clean help
+.PHONY: demo serve test test-slow lint sums safety sbom hashes verify-hashes bench train mutation clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -43,11 +43,22 @@ test-slow: $(VENV)/.test ## the long ones: many thousand cases
 mutation: $(VENV)/.test ## wrong doses on purpose: every one must be caught
 	$(BIN)/python tests/slow/mutate_clinic.py
 
-lint: $(VENV)/.lint ## lint, format, types, import contracts
+lint: $(VENV)/.lint ## lint, format, types, import contracts, security rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r api app models imaging tools
+
+safety sbom: $(VENV)/.test ## the parts of docs/safety that follow from code and environment
+	PYTHONPATH=. $(BIN)/python tools/safety_file.py
+
+hashes: $(VENV)/bin/python ## constraints-hashes.txt, after constraints.txt has changed
+	$(PIP) install -q --dry-run --ignore-installed --no-deps -r constraints.txt --report $(VENV)/report.json
+	$(BIN)/python tools/pin_hashes.py $(VENV)/report.json
+
+verify-hashes: $(VENV)/bin/python ## every package of one build is the one that was pinned
+	$(PIP) download -q --require-hashes --no-deps --only-binary :all: -d $(VENV)/wheels -r constraints-hashes.txt
 
 sums: $(VENV)/.service ## the SHA-256 of tables and weights, after a reviewed change
 	$(BIN)/python -m app.shipped

@@ -67,6 +67,7 @@ RESTRICTED = Event(
     type_code="110132",
     type_name="Use of Restricted Function",
 )
+LOOK = Event(code=ACCESSED[0], name=ACCESSED[1], action="R")
 QUERY = Event(code="110112", name="Query", action="E")
 EVENTS: Mapping[str, Event] = {
     "service.started": Event(
@@ -122,7 +123,7 @@ def event_of(action: str, status: int | None) -> Event | None:
         if method not in ("GET", "HEAD") or status is None or status >= 400:
             return None
         if "{" in route and "/problems/" not in route:
-            return Event(code=ACCESSED[0], name=ACCESSED[1], action="R")
+            return LOOK
         return QUERY if route.endswith(("/analyses", "/studies", "/series", "/instances")) else None
     return EVENTS.get(action) or EVENTS.get(f"{action.partition('.')[0]}.")
 

@@ -535,30 +535,6 @@ def test_the_service_away(desk: Desk, service: Service) -> None:
     page.get_by_text("The service cannot be reached.").wait_for(state="detached", timeout=12_000)
 
 
-def test_a_service_that_asks_for_a_key(desk: Desk, service: Service) -> None:
-    """One question, however many calls were refused; the key goes with every call after it."""
-    page = desk("/icon.svg")
-    asked: list[str] = []
-
-    def guard(route: Any) -> None:
-        if route.request.headers.get("authorization") == "Bearer secret":
-            route.continue_()
-        else:
-            asked.append(route.request.url)
-            problem = {"status": 401, "detail": "The request carries no key.", "code": "x"}
-            route.fulfill(
-                status=401, content_type="application/problem+json", body=json.dumps(problem)
-            )
-
-    page.route("**/api/v1/**", guard)
-    page.goto(service.base + "/#/reference")
-    page.get_by_label("Key", exact=True).fill("secret")
-    assert page.get_by_role("dialog").count() == 1
-    page.get_by_role("button", name="Use", exact=True).click()
-    page.get_by_text("Dose rows").first.wait_for()
-    assert len(asked) >= 3
-
-
 def test_session_and_side_by_side(desk: Desk, service: Service) -> None:
     """Two muscles under joint caps; one muscle left and right, and two revisions, side by side."""
     who = {"id": "SESSION", "age_years": 54, "weight_kg": 72, "height_m": 1.74}

@@ -1,0 +1,84 @@
+"""The safety file is true: each named test exists, and what follows from the code is current."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SAFETY = ROOT / "docs" / "safety"
+NAMED = re.compile(r"`(tests/[a-z_/]+\.py)::(test_[a-z0-9_]+)`")
+PERMISSIVE = re.compile(r"MIT|BSD|Apache|ISC|PSF|Python Software|HPND|Unlicense|0BSD|CC0|Zlib")
+ONLY_ITS_FILES = {"certifi": "MPL-2.0, a list of certificates"}
+"""Weak copyleft, which binds changes of its own files alone: certifi is used as it comes."""
+
+
+@pytest.mark.parametrize("name", ["hazards.md", "threats.md"])
+def test_every_named_test_exists(name: str) -> None:
+    """A control is proved by a test that is there; each line names at least one."""
+    text = (SAFETY / name).read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
+    heads = [line for line in rows if "proved by" in line or "shown by" in line]
+    assert len(rows) > len(heads) + 20
+    for row in rows:
+        if row in heads:
+            continue
+        named = NAMED.findall(row)
+        assert named, f"no test proves: {row[:80]}"
+        for file, test in named:
+            tree = ast.parse((ROOT / file).read_text("utf-8"))
+            there = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+            assert test in there, f"{file} has no {test}"
+
+
+def test_the_generated_parts_are_current() -> None:
+    """Conformance statement and lists of software are what the code makes now: `make safety`."""
+    pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("the list of software was made on Python 3.11; another one may need others")
+    from tools.safety_file import made
+
+    for name, text in made().items():
+        assert (SAFETY / name).read_text("utf-8") == text, f"{name} is old: run `make safety`"
+
+
+def test_what_is_installed_may_be_used() -> None:
+    """Every library is permissive, pinned in constraints.txt at the version listed."""
+    pinned = dict(
+        line.lower().replace("_", "-").split("==")
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if "==" in line
+    )
+    listed = json.loads((SAFETY / "sbom.cdx.json").read_text("utf-8"))["components"]
+    assert len(listed) > 30
+    for part in listed:
+        stated = json.dumps(part["licenses"])
+        assert PERMISSIVE.search(stated) or part["name"] in ONLY_ITS_FILES, (part["name"], stated)
+        assert "GPL" not in stated, part["name"]
+        assert pinned.get(part["name"].replace(".", "-")) == part["version"].lower(), part["name"]
+
+
+def test_hashes_are_of_the_pinned_versions() -> None:
+    """What is pinned by hash is pinned at the same version: `make hashes` after a change."""
+    pinned = set((ROOT / "constraints.txt").read_text("utf-8").lower().split())
+    lines = (ROOT / "constraints-hashes.txt").read_text("utf-8").lower().splitlines()[1:]
+    assert len(lines) > 60
+    for line in lines:
+        name, digest = line.split(" --hash=sha256:")
+        assert name in pinned, f"{name} is not the version in constraints.txt"
+        assert re.fullmatch(r"[0-9a-f]{64}", digest)
+
+
+def test_every_exception_from_a_security_rule_has_its_reason() -> None:
+    """In what is shipped, `noqa: S…` and `nosec` are followed by words that say why."""
+    for room in ("api", "app", "imaging", "models", "tools"):
+        for path in (ROOT / room).rglob("*.py"):
+            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+                found = re.search(r"#\s*(noqa: S\d+|nosec)(.*)", line)
+                if found is not None:
+                    assert re.search(r"-\s+\w", found[2]), f"{path.name}:{number}: no reason"
