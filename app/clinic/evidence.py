@@ -160,8 +160,9 @@ class Cap:
 class VolumeEquation:
     """A published line: mL = thickness × a + limb length × b + c, both lengths in cm.
 
-    It holds for its own measurement (`measurement`, taken as `taken` says), gives the volume of
-    `result` (the names in `covers`), and only inside its ranges (mm, years).
+    It holds for its own measurement (`measurement`, taken as `taken` says, at `position`), gives
+    the volume of `result` (the names in `covers`), and only inside its ranges (mm, years), of
+    which those in `judged` (`thickness`, `limb`, `age`) stand in no source.
     """
 
     id: str
@@ -169,6 +170,7 @@ class VolumeEquation:
     covers: tuple[str, ...]
     measurement: str
     taken: str
+    position: str
     thickness_ml_per_cm: float
     limb_ml_per_cm: float
     constant_ml: float
@@ -178,7 +180,7 @@ class VolumeEquation:
     relative_error: float
     published_error: str
     population: str
-    range_grade: Grade
+    judged: tuple[str, ...]
     grade: Grade
     sources: tuple[str, ...]
 

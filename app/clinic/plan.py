@@ -388,6 +388,17 @@ def _observation_cautions(
                 blocks_confirmation=False,
             )
         )
+    found += [
+        Caution(
+            code="equation_range_judged",
+            text=f"The volume is by the equation {equation.id} ({equation.population}); its source "
+            f"gives no valid range of {', '.join(equation.judged)}, so those used are judgement.",
+            source=";".join(equation.sources),
+            blocks_confirmation=False,
+        )
+        for equation in tables.equations
+        if isinstance(volume, MuscleVolume) and volume.method == equation.id and equation.judged
+    ]
     if isinstance(volume, MuscleVolume) and volume.method == "section_length":
         found.append(
             Caution(

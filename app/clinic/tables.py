@@ -548,6 +548,7 @@ def _equation(entry: Mapping[str, Any], sources: Mapping[str, Source]) -> Volume
             covers=tuple(entry["covers"]),
             measurement=str(entry["measurement"]),
             taken=" ".join(str(entry["taken"]).split()),
+            position=str(entry["position"]),
             thickness_ml_per_cm=float(entry["thickness_ml_per_cm"]),
             limb_ml_per_cm=float(entry["limb_ml_per_cm"]),
             constant_ml=float(entry["constant_ml"]),
@@ -557,16 +558,23 @@ def _equation(entry: Mapping[str, Any], sources: Mapping[str, Source]) -> Volume
             relative_error=float(entry["relative_error"]),
             published_error=str(entry["published_error"]),
             population=str(entry["population"]),
-            range_grade=_checked_grade(where, entry.get("range_grade")),
+            judged=_judged(entry["judged"]),
             grade=_checked_grade(where, entry.get("grade")),
             sources=_checked_sources(where, entry.get("sources"), sources),
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise TableError(
             f"{where}: {problem} is missing or malformed.",
-            remedy="An equation states its measurement, result, coefficients, ranges, error, "
-            "grade and sources.",
+            remedy="An equation states its measurement, position, result, coefficients, ranges "
+            "and which of them are judged, error, grade and sources.",
         ) from problem
+
+
+def _judged(names: Any) -> tuple[str, ...]:
+    unknown = set(names) - {"thickness", "limb", "age"}
+    if unknown:
+        raise ValueError(f"judged: {', '.join(sorted(unknown))}")
+    return tuple(names)
 
 
 def _policy(text: str, over: str | None, sources: Mapping[str, Source], label: str) -> Policy:

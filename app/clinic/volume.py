@@ -430,6 +430,7 @@ def equation_volume(
 ) -> MuscleVolume | MethodRefused:
     """The volume by one published equation, refused outside its measurement, muscle and ranges."""
     limb_mm, age = inputs.limb_length_mm, inputs.patient.age_years
+    taken = f"{equation.taken}; {equation.position}"
     ages, thicknesses, limbs = (
         equation.age_range_years,
         equation.thickness_range_mm,
@@ -444,23 +445,28 @@ def equation_volume(
             f"{equation.id} gives the volume of {equation.result}, not of {inputs.muscle}.",
             f"It may be used for: {', '.join(equation.covers)}.",
         )
+
+    def judged(name: str) -> str:
+        return " (judgement)" if name in equation.judged else ""
+
     if age is None or not ages[0] <= age <= ages[1]:
+        outside = f"{age or 0:g} is outside {ages[0]:g} to {ages[1]:g} years{judged('age')}"
         return refuse(
             f"{equation.id} was fitted on {equation.population}; the age "
-            f"{'is unknown' if age is None else f'{age:g} is outside {ages[0]:g} to {ages[1]:g}'}.",
+            f"{'is unknown' if age is None else outside}.",
             "Use a sweep, or a section with the muscle's length.",
         )
     if limb_mm is None:
         return refuse(f"{equation.id} needs the length of the limb.", "Give limb_length_mm.")
-    for what, value, (low, high) in (
-        (equation.measurement, thickness_mm, thicknesses),
-        ("limb_length_mm", limb_mm, limbs),
+    for name, what, value, (low, high) in (
+        ("thickness", equation.measurement, thickness_mm, thicknesses),
+        ("limb", "limb_length_mm", limb_mm, limbs),
     ):
         if not low <= value <= high:
             return refuse(
-                f"{equation.id}: {what} is {value:g} mm, outside {low:g} to {high:g} mm "
-                f"({equation.range_grade}).",
-                f"The measurement is: {equation.taken}. Otherwise use a sweep.",
+                f"{equation.id}: {what} is {value:g} mm, outside {low:g} to {high:g} mm"
+                f"{judged(name)}.",
+                f"The measurement is: {taken}. Otherwise use a sweep.",
             )
     volume_ml = (
         equation.thickness_ml_per_cm * thickness_mm / MM_PER_CM
@@ -470,7 +476,7 @@ def equation_volume(
     if volume_ml <= 0:
         return refuse(
             f"{equation.id} gives {volume_ml:.0f} mL, which no muscle has.",
-            f"The measurement is: {equation.taken}.",
+            f"The measurement is: {taken}.",
         )
     step = Step(
         name="volume",
@@ -484,7 +490,7 @@ def equation_volume(
                 name=equation.measurement,
                 value=thickness_mm,
                 unit="mm",
-                equation=f"given by the operator: {equation.taken}",
+                equation=f"given by the operator: {taken}",
                 sources=(),
             ),
             Step(
@@ -496,7 +502,9 @@ def equation_volume(
             ),
         ),
         text=f"The equation {equation.id} ({equation.population}) with {thickness_mm:g} mm and a "
-        f"limb of {limb_mm:g} mm gives {volume_ml:.1f} mL for {equation.result}.",
+        f"limb of {limb_mm:g} mm gives {volume_ml:.1f} mL for {equation.result}. It is used for "
+        f"{thicknesses[0]:g} to {thicknesses[1]:g} mm{judged('thickness')}, limbs of {limbs[0]:g} "
+        f"to {limbs[1]:g} mm{judged('limb')} and {ages[0]:g} to {ages[1]:g} years{judged('age')}.",
     )
     error = max(equation.relative_error, tables.policy.volume_error_floor)
     return MuscleVolume(

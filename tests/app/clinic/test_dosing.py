@@ -196,6 +196,22 @@ def test_a_range_of_no_use_gives_no_dose(make: Any, tmp_path: Path, grade: str, 
     assert off_label.row.indication == "off_label_consensus"
 
 
+def test_a_row_without_its_range_stays_missing(make: Any, tmp_path: Path) -> None:
+    """A range that is empty gives no dose whatever the row's grade; and where no consensus row
+    takes its place the refusal still names the row whose range is missing."""
+    head = (DATA / "dose_rows.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "dose_rows.csv"
+    path.write_text(
+        f"{head}\nXEOMIN,upper_limb_spasticity,adult,US,biceps_brachii,,,,,1,4,label,L_XEO_CD,\n",
+        encoding="utf-8",
+    )
+    assert refused(make.inputs(), UNKNOWN, load_tables(path)).code == "missing_dose_range"
+    inputs = make.inputs(product="BOTOX", muscle="lumbricals_interossei", off_label=True)
+    missing = refused(inputs, UNKNOWN, load_tables())
+    assert missing.code == "missing_dose_range"
+    assert "upper_limb_spasticity/adult/US/lumbricals_interossei" in (missing.missing_field or "")
+
+
 def test_a_single_name_without_facts_is_dosed_as_one_muscle(
     make: Any, tables: ClinicalTables
 ) -> None:

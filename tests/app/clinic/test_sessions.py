@@ -25,6 +25,7 @@ from app.clinic.follow_up import (
 )
 from app.clinic.inputs import Dilution, Patient, PriorTreatment, Severity
 from app.clinic.plan import plan_muscle, what_if
+from app.clinic.plan_json import plan_to_json
 from app.clinic.session import SessionItem, SessionPlan, plan_session
 from app.clinic.tables import DATA, ClinicalTables, load_tables
 from app.clinic.volume import MuscleVolume, VolumeUnknown
@@ -157,9 +158,7 @@ def test_a_dose_below_its_minimum_has_nothing_to_give_first(make: Any, tmp_path:
     path = tmp_path / "caps.csv"
     path.write_text(f"{head}\nXEOMIN,adult,US,muscle,brachialis,units,10,,site,L_XEO_CD,own\n")
     own = load_tables(path)
-    given = (
-        PriorTreatment(product="XEOMIN", units=250, date=TODAY, muscles=("brachioradialis",)),
-    )
+    given = (PriorTreatment(product="XEOMIN", units=250, date=TODAY, muscles=("brachioradialis",)),)
     items = [
         item(make, own, muscle, severity=TOP, prior_treatments=given)
         for muscle in ("biceps_brachii", "brachialis")
@@ -395,6 +394,15 @@ def test_a_recorded_treatment_counts_like_a_told_one(make: Any, tables: Clinical
     assert plan.dose.units.value == 30
     assert "recorded_treatments" in {c.code for c in plan.cautions}
     assert [q.field for q in plan.unanswered] == ["prior_treatments"]
+    (counted,) = plan_to_json(plan)["treatments"]
+    assert counted == {
+        "product": "XEOMIN",
+        "units": 370.0,
+        "date": TODAY.isoformat(),
+        "muscles": ["biceps_brachii"],
+        "response": None,
+        "recorded": True,
+    }
     plain = plan_muscle(make.inputs(), make.observation(), tables, today=TODAY)
     assert "recorded_treatments" not in {c.code for c in plain.cautions}
 
@@ -441,6 +449,11 @@ def test_too_early_is_refused_with_the_date(make: Any, tables: ClinicalTables) -
         assert "83 days ago" in dose.reason
     last_on = TODAY - dt.timedelta(days=83)
     assert plan.follow_up == FollowUp(last_on=last_on, days_since=83, possible_from=tomorrow)
+    assert plan_to_json(plan)["follow_up"] == {
+        "last_on": last_on.isoformat(),
+        "days_since": 83,
+        "possible_from": tomorrow.isoformat(),
+    }
     then = make.inputs(prior_treatments=(earlier(84),))
     plan = plan_muscle(then, make.observation(), tables, today=TODAY)
     assert plan.follow_up is not None

@@ -210,6 +210,9 @@ def test_more_sites_than_cells_is_no_error(make: Any) -> None:
     assert spread_evenly(cells, 3).tolist() == [[1.0, 0.0]] * 3
     one = spread_evenly(np.array([[0.0, 0.0], [2.0, 0.0], [9.0, 0.0], [11.0, 0.0]]), 2)
     assert one.tolist() == [[1.0, 0.0], [10.0, 0.0]]
+    few = spread_evenly(np.array([[1.0, 1.0], [1.0, 3.0], [5.0, 2.0], [5.0, 4.0]]), 3)
+    assert few.shape == (3, 2)
+    assert np.isfinite(few).all()
 
 
 def test_a_site_moves_to_where_a_needle_reaches(make: Any, tables: ClinicalTables) -> None:

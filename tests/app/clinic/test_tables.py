@@ -355,6 +355,14 @@ def test_an_equation_needs_a_grade(tmp_path: Path) -> None:
         load_tables(write(tmp_path, "equations.yaml", text))
 
 
+@pytest.mark.parametrize("judged", ["", "  judged: [colour]\n"])
+def test_an_equation_names_its_judged_ranges(tmp_path: Path, judged: str) -> None:
+    """An equation that does not say which of its ranges are judgement is refused."""
+    text = shipped("equations.yaml").replace("  judged: [thickness, limb]\n", judged, 1)
+    with pytest.raises(TableError, match="judged"):
+        load_tables(write(tmp_path, "equations.yaml", text))
+
+
 def test_an_override_that_is_not_there(tmp_path: Path) -> None:
     """A folder that does not exist is refused."""
     with pytest.raises(TableError, match="do not exist"):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from app.clinic.inputs import Patient, ShapeFactor
-from app.clinic.tables import ClinicalTables
+from app.clinic.plan import plan_muscle
+from app.clinic.tables import ClinicalTables, load_tables
 from app.clinic.volume import (
     MuscleVolume,
     NoReference,
@@ -298,6 +299,65 @@ def test_equations_by_hand(make: Any, tables: ClinicalTables) -> None:
         assert found.volume_ml == pytest.approx(expected)
         assert found.interval_ml[0] <= 0.9 * found.volume_ml
         assert found.sections_used == ()
+
+
+EQUATIONS = {equation.id: equation for equation in load_tables().equations}
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_every_equation_holds_in_its_ranges_alone(
+    make: Any, tables: ClinicalTables, name: str
+) -> None:
+    """At the ends of its ranges each equation gives a volume, just outside any of them a refusal
+    that names the range, its judgement, and how the measurement is taken."""
+    equation = EQUATIONS[name]
+    ends = {
+        "thickness": equation.thickness_range_mm,
+        "limb": equation.limb_range_mm,
+        "age": equation.age_range_years,
+    }
+    assert set(equation.judged) <= set(ends)
+    assert equation.position
+
+    def found(**changed: float) -> MuscleVolume | VolumeUnknown:
+        values = {key: sum(pair) / 2 for key, pair in ends.items()} | changed
+        inputs = calf(
+            make,
+            muscle=equation.result,
+            limb_length_mm=values["limb"],
+            measurements_mm={equation.measurement: values["thickness"]},
+            patient=Patient(age_years=values["age"]),
+        )
+        return muscle_volume(inputs, make.observation(view="long_axis"), tables)
+
+    for key, (low, high) in ends.items():
+        for end in (low, high):
+            assert isinstance(found(**{key: end}), MuscleVolume), (key, end)
+        for outside in (low - 0.1, high + 0.1):
+            refused = found(**{key: outside})
+            assert isinstance(refused, VolumeUnknown), (key, outside)
+            said = refused.refused[-1]
+            assert f"outside {low:g} to {high:g}" in said.reason
+            assert ("(judgement)" in said.reason) == (key in equation.judged)
+            if key != "age":
+                assert equation.position in said.remedy
+
+
+def test_a_judged_range_is_told_in_the_plan(make: Any, tables: ClinicalTables) -> None:
+    """A volume by an equation carries its ranges in words, and the caution that they are judged."""
+    plan = plan_muscle(calf(make), make.observation(view="long_axis"), tables, today=None)
+    (caution,) = [c for c in plan.cautions if c.code == "equation_range_judged"]
+    assert "thickness, limb, age" in caution.text
+    assert caution.source == "G_ABE15;E_BANDHOLM07"
+    (step,) = [s for s in plan.explanation.walk() if s.name == "volume"]
+    assert step.text.endswith(
+        "It is used for 5 to 35 mm (judgement), limbs of 320 to 480 mm (judgement) and 18 to 120 "
+        "years (judgement)."
+    )
+    by_section = plan_muscle(
+        make.inputs(), make.observation(), replace(tables, equations=()), today=None
+    )
+    assert "equation_range_judged" not in {c.code for c in by_section.cautions}
 
 
 @pytest.mark.parametrize(
