@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # the name is there for type checkers alone
 
 MAX_PART_HEADER_BYTES = 8192
 MEBIBYTE = 1024 * 1024
+TEXT_PARTS = {"request": "request_json", "stored": "stored_json"}
+"""Parts that are JSON, and where they go."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Received:
     """The parts of an upload; leaving its context forgets every file that was not kept."""
 
     request_json: bytes | None = None
+    stored_json: bytes | None = None
     uploads: list[Upload] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -91,6 +94,7 @@ class _PartReader:
         self._header_bytes = 0
         self._disposition = b""
         self._text: bytearray | None = None
+        self._text_part = ""
         self._file: Incoming | None = None
         self._file_name = ""
         self.ended = False
@@ -132,8 +136,8 @@ class _PartReader:
     def _open(self) -> None:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
-        if name == "request" and self._received.request_json is None:
-            self._text = bytearray()
+        if name in TEXT_PARTS and getattr(self._received, TEXT_PARTS[name]) is None:
+            self._text, self._text_part = bytearray(), name
         elif name == "files":
             position = len(self._received.uploads) + 1
             if position > self._settings.max_files:
@@ -149,7 +153,8 @@ class _PartReader:
             raise EdgeProblem(
                 "bad_request",
                 f"The upload has a part named {name[:50]!r}, once or twice too often.",
-                remedy="Send one part `request` with the JSON, and the images as parts `files`.",
+                remedy="Send one part `request` with the JSON, and the images as parts `files`, or "
+                "a part `stored` with the UIDs of stored ones.",
             )
 
     def _data(self, data: bytes, start: int, end: int) -> None:
@@ -159,12 +164,12 @@ class _PartReader:
             self._file.write(data[start:end])
         elif self._text is not None:
             if len(self._text) + end - start > self._settings.max_json_bytes:
-                raise too_large("The part `request`", self._settings.max_json_bytes)
+                raise too_large(f"The part `{self._text_part}`", self._settings.max_json_bytes)
             self._text += data[start:end]
 
     def _close(self) -> None:
         if self._text is not None:
-            self._received.request_json = bytes(self._text)
+            setattr(self._received, TEXT_PARTS[self._text_part], bytes(self._text))
 
     def _end(self) -> None:
         self.ended = True

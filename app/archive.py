@@ -29,9 +29,12 @@ from app.settings import Settings
 from app.store import Store
 from imaging.dicom.storage import same_pixels
 from imaging.errors import ImagingError
+from imaging.frame import FileFacts
 
 T = TypeVar("T")
 COMPARE_S = 120.0
+OURS = "sonodose"
+"""Who the objects are from that are made here."""
 Outcome = Literal["stored", "already_stored", "stored_beside"]
 
 
@@ -226,7 +229,6 @@ def add_instance(
     at: dt.datetime,
     settings: Settings,
     archived: bool = False,
-    made_for: str | None = None,
 ) -> Kept:
     """Enters a file into the caller's write transaction; its blob is kept by the caller at the end.
 
@@ -256,22 +258,83 @@ def add_instance(
                 remedy="Send the image as the scanner made it, or give the changed image its own "
                 "UID.",
             )
-    identity = file.facts.identity
+    _add_row(
+        session,
+        digest,
+        file.facts,
+        size_bytes=file.incoming.size_bytes,
+        principal=principal,
+        at=at,
+        first=first,
+        same=None if said is None else said.same_pixels,
+        archived=archived,
+    )
+    return Kept(
+        sha256=digest,
+        outcome="stored" if first is None else "stored_beside",
+        conflicts_with=first,
+        same_pixels=None if said is None else said.same_pixels,
+    )
+
+
+def add_made(
+    session: Session,
+    digest: str,
+    facts: FileFacts,
+    *,
+    size_bytes: int,
+    analysis_id: str,
+    at: dt.datetime,
+) -> None:
+    """Enters an object of ours, whose blob is stored, into the study that it was made for."""
+    identity = facts.identity
+    if session.get(InstanceRow, digest) is not None or identity is None:
+        return
+    uid = identity.sop_instance_uid
+    _add_row(
+        session,
+        digest,
+        facts,
+        size_bytes=size_bytes,
+        principal=OURS,
+        at=at,
+        # It may have come back from a PACS, its header re-written, before a backup was restored.
+        first=None if uid is None else _first_of(session, uid),
+        same=None,
+        made_for=analysis_id,
+    )
+
+
+def _add_row(
+    session: Session,
+    digest: str,
+    facts: FileFacts,
+    *,
+    size_bytes: int,
+    principal: str,
+    at: dt.datetime,
+    first: str | None,
+    same: bool | None,
+    archived: bool = False,
+    made_for: str | None = None,
+) -> None:
+    """The row of a file, and its study and series where it is the first of its UID."""
+    identity = facts.identity
     session.add(
         InstanceRow(
             sha256=digest,
-            size_bytes=file.incoming.size_bytes,
+            size_bytes=size_bytes,
             received_at=at,
             received_from=principal,
-            sop_instance_uid=uid,
+            sop_instance_uid=None if identity is None else identity.sop_instance_uid,
             series_instance_uid=None if identity is None else identity.series_instance_uid,
             study_instance_uid=None if identity is None else identity.study_instance_uid,
             sop_class_uid=None if identity is None else identity.sop_class_uid,
-            transfer_syntax_uid=file.facts.transfer_syntax_uid,
+            transfer_syntax_uid=facts.transfer_syntax_uid,
             instance_number=None if identity is None else identity.instance_number,
-            facts=facts_json(file.facts),
+            facts=facts_json(facts),
             conflicts_with=first,
-            same_pixels=None if said is None else said.same_pixels,
+            same_pixels=same,
             archived=archived,
             made_for=made_for,
         )
@@ -279,12 +342,6 @@ def add_instance(
     if identity is not None and first is None:
         enter(session, identity, at=at)
     session.flush()
-    return Kept(
-        sha256=digest,
-        outcome="stored" if first is None else "stored_beside",
-        conflicts_with=first,
-        same_pixels=None if said is None else said.same_pixels,
-    )
 
 
 def forget_instances(session: Session, analysis_id: str, digests: Iterable[str]) -> None:

@@ -137,14 +137,14 @@ def peek_all(headers: Sequence[tuple[str, str]], limits: DecodeLimits) -> list[F
 
 def check_one_patient(facts: Sequence[FileFacts]) -> None:
     """Raises MixedPatients when the headers name more than one patient."""
-    known = {
-        (f.identity.patient_id, f.identity.issuer)
-        for f in facts
-        if f.identity is not None and f.identity.patient_id
-    }
-    if len(known) > 1:
+    check_patients([(f.identity.patient_id, f.identity.issuer) for f in facts if f.identity])
+
+
+def check_patients(named: Sequence[tuple[str | None, str | None]]) -> None:
+    """Raises MixedPatients for more than one (id, issuer); without an id is nobody."""
+    if len({(patient, issuer) for patient, issuer in named if patient}) > 1:
         raise MixedPatients(
-            "The uploaded files belong to more than one patient.",
+            "The images belong to more than one patient.",
             remedy="Send one request for each patient; check the patient on the scanner.",
         )
 

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from app import reporting
 from app.analysis import SourceFile, State
+from app.archive import add_made
 from app.blobs import Blobs
 from app.errors import NoObject
 from app.processes import WorkerPlace
@@ -25,8 +26,11 @@ from app.reporting import StoredAnalysis
 from app.rows import ObjectRow
 from app.store import Store
 from imaging.dicom.sr import PredecessorDocument, predecessor
+from imaging.dicom.storage import facts_of_object
+from imaging.limits import DecodeLimits
 
 OBJECT_S = 60.0
+DICOM = "application/dicom"
 REPORT = "sr.dcm"
 
 
@@ -58,31 +62,23 @@ KINDS: Mapping[str, ObjectKind] = {
             make=reporting.overlay_svg,
         ),
         ObjectKind(name="mask.png", media_type="image/png", of_frame=True, make=reporting.mask_png),
-        ObjectKind(
-            name="seg.dcm", media_type="application/dicom", of_frame=False, make=reporting.seg
-        ),
+        ObjectKind(name="seg.dcm", media_type=DICOM, of_frame=False, make=reporting.seg),
         ObjectKind(
             name="sr.dcm",
-            media_type="application/dicom",
+            media_type=DICOM,
             of_frame=False,
             make=reporting.sr,
             of_dose=True,
         ),
-        ObjectKind(
-            name="sc.dcm", media_type="application/dicom", of_frame=False, make=reporting.capture
-        ),
-        ObjectKind(
-            name="pr.dcm", media_type="application/dicom", of_frame=False, make=reporting.state
-        ),
+        ObjectKind(name="sc.dcm", media_type=DICOM, of_frame=False, make=reporting.capture),
+        ObjectKind(name="pr.dcm", media_type=DICOM, of_frame=False, make=reporting.state),
         ObjectKind(
             name="ko.dcm",
-            media_type="application/dicom",
+            media_type=DICOM,
             of_frame=False,
             make=reporting.key_objects,
         ),
-        ObjectKind(
-            name="image.dcm", media_type="application/dicom", of_frame=False, make=reporting.image
-        ),
+        ObjectKind(name="image.dcm", media_type=DICOM, of_frame=False, make=reporting.image),
         ObjectKind(
             name="overlay.webp",
             media_type="image/webp",
@@ -147,7 +143,7 @@ def obtain(
     door: WorkerPlace,
     uid_root: str | None,
 ) -> bytes:
-    """The object's bytes, the same each time.
+    """The object's bytes, the same each time; a DICOM one is found in its study from then on.
 
     Raises NoObject where it cannot be made, and whatever decoding the source raises.
     """
@@ -171,7 +167,11 @@ def obtain(
         )
     more = {"frame": frame} if kind.of_frame and frame is not None else {}
     made = door.result(door.run(kind.make, stored, **more), within_s=OBJECT_S)
-    digest = blobs.put(made)
+    digest, at = blobs.put(made), dt.datetime.now(dt.UTC)
+    facts = None
+    if kind.media_type == DICOM:
+        work = door.run(facts_of_object, blobs.path(digest), kind.name, DecodeLimits())
+        facts = door.result(work, within_s=OBJECT_S)
     try:
         with store.write() as session:
             session.add(
@@ -181,9 +181,19 @@ def obtain(
                     state=key[2],
                     kind=key[3],
                     sha256=digest,
-                    made_at=dt.datetime.now(dt.UTC),
+                    made_at=at,
                 )
             )
+            session.flush()
+            if facts is not None:
+                add_made(
+                    session,
+                    digest,
+                    facts,
+                    size_bytes=len(made),
+                    analysis_id=record.id,
+                    at=at,
+                )
     except IntegrityError:
         # Another request was first: its object is the one that stays.
         with store.read() as session:

@@ -134,6 +134,25 @@ def instances_of(
     return tuple(rows)
 
 
+def images_of(
+    session: Session, study_instance_uid: str, series_instance_uid: str | None = None
+) -> list[InstanceRow]:
+    """The ultrasound images of others' making, in the order of series and instances.
+
+    Raises NotFound where nothing is stored under the UIDs.
+    """
+    rows = instances_of(session, study_instance_uid, series_instance_uid)
+    return sorted(
+        (row for row in rows if row.made_for is None and row.facts.get("analysable", True)),
+        key=lambda row: (
+            (row.facts.get("identity") or {}).get("series_number") or 0,
+            row.series_instance_uid or "",
+            row.instance_number or 0,
+            row.sop_instance_uid or "",
+        ),
+    )
+
+
 def _rows_of(level: Level) -> Select[*tuple[Any, ...]]:
     of_study = SeriesRow.study_instance_uid == StudyRow.study_instance_uid
     if level == "study":

@@ -28,7 +28,8 @@ from app.records import AnalysisRecord
 from app.request import EXAMPLE, AnalysisRequest
 from app.request_inputs import clinical_inputs
 from app.services import Services
-from app.submission import Submitted, submit
+from app.submission import StoredImages, Submitted, analyse_stored, submit
+from app.unpack import unpack
 
 router = APIRouter(prefix="/api/v1/analyses", tags=["analyses"])
 
@@ -40,6 +41,7 @@ LOOK_AGAIN_S = 1.0
 PROGRESS_S = 0.1
 OLD = Annotated[int | None, Query(ge=1, description="An earlier revision; default: the present.")]
 
+UID = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)*$", "maxLength": 64}
 UPLOAD = {
     "requestBody": {
         "required": True,
@@ -47,18 +49,33 @@ UPLOAD = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["request", "files"],
+                    "required": ["request"],
                     "properties": {
                         "request": {"$ref": "#/components/schemas/AnalysisRequest"},
                         "files": {
                             "type": "array",
                             "minItems": 1,
                             "items": {"type": "string", "format": "binary"},
-                            "description": "DICOM ultrasound, or PNG, JPEG, TIFF, BMP.",
+                            "description": "DICOM ultrasound, or PNG, JPEG, TIFF, BMP, MP4, "
+                            "AVI, or a ZIP of them.",
+                        },
+                        "stored": {
+                            "type": "object",
+                            "description": "Images that are in the store, instead of files.",
+                            "required": ["study_instance_uid"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "study_instance_uid": UID,
+                                "series_instance_uid": UID,
+                                "sop_instance_uids": {"type": "array", "items": UID},
+                            },
                         },
                     },
                 },
-                "encoding": {"request": {"contentType": "application/json"}},
+                "encoding": {
+                    "request": {"contentType": "application/json"},
+                    "stored": {"contentType": "application/json"},
+                },
                 "example": {"request": EXAMPLE, "files": ["(the bytes of biceps.dcm)"]},
             }
         },
@@ -112,6 +129,11 @@ def _accept(
         )
     request = read_request(received.request_json, parts)
     check_request(clinical_inputs(request), parts.tables)
+    if received.stored_json is not None:
+        submitted = _accept_stored(parts, received, request, principal, idempotency_key)
+        parts.runner.wake()
+        return submitted
+    received.uploads = unpack(received.uploads, blobs=parts.blobs, settings=parts.settings)
     files = examine(received.uploads, door=parts.door, limits=parts.limits)
     submitted = submit(
         files,
@@ -125,6 +147,33 @@ def _accept(
     )
     parts.runner.wake()
     return submitted
+
+
+def _accept_stored(
+    parts: Services,
+    received: Received,
+    request: AnalysisRequest,
+    principal: str,
+    idempotency_key: str | None,
+) -> Submitted:
+    if received.uploads:
+        raise EdgeProblem(
+            "bad_request",
+            "Files came, and stored images were named as well.",
+            remedy="Send either the parts `files` or the part `stored`.",
+        )
+    try:
+        images = StoredImages.model_validate_json(received.stored_json or b"")
+    except ValidationError as error:
+        raise problems.of_validation(error.errors()) from None
+    return analyse_stored(
+        images,
+        request,
+        principal=principal,
+        idempotency_key=idempotency_key,
+        store=parts.store,
+        settings=parts.settings,
+    )
 
 
 def read_request(text: bytes | str, parts: Services) -> AnalysisRequest:

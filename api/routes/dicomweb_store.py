@@ -55,8 +55,12 @@ BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            'multipart/related; type="application/dicom"': {
-                "schema": {"type": "string", "format": "binary"}
+            "multipart/related": {
+                "schema": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": "DICOM objects (PS3.10), one a part, as application/dicom.",
+                }
             }
         },
     }

@@ -21,6 +21,18 @@ schemathesis = pytest.importorskip("schemathesis")
 
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
+
+
+@schemathesis.serializer("multipart/related")
+def one_part(ctx: Any, value: Any) -> dict[str, Any]:
+    """Whatever was made up, as the only part of a STOW request."""
+    data = value if isinstance(value, bytes) else str(value).encode()
+    return {
+        "data": b"--b\r\nContent-Type: application/dicom\r\n\r\n" + data + b"\r\n--b--\r\n",
+        "headers": {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'},
+    }
+
+
 # Left out: that what fits the schema is accepted. Random bytes are no image, random names no
 # muscle, and the document cannot say so.
 EXAMPLES = 200 if os.environ.get("SONODOSE_SLOW") else 4
