@@ -12,7 +12,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app import audit
@@ -134,6 +134,18 @@ def deliveries(session: Session, analysis_id: str) -> list[DeliveryRow]:
             .order_by(DeliveryRow.id.desc())
         )
     )
+
+
+def open_and_failed(session: Session) -> tuple[float, float]:
+    """How many deliveries are still to be sent, and how many were given up."""
+    rows = session.execute(
+        select(DeliveryRow.state, func.count())
+        .where(DeliveryRow.kind != "event")
+        .group_by(DeliveryRow.state)
+    ).all()
+    counts = {state: float(count) for state, count in rows}
+    still = counts.get("waiting", 0.0) + counts.get("sending", 0.0)
+    return still, counts.get("failed", 0.0)
 
 
 def due(target: str | None) -> Any:

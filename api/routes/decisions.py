@@ -53,6 +53,7 @@ async def post_confirmation(
         if_match=if_match,
         principal=principal.name,
     )
+    parts.courier.wake()
     return await run_in_threadpool(_shown, parts, analysis_id)
 
 

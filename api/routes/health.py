@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from api.deps import ANYBODY, Parts
 from api.problems import EdgeProblem
 from api.responses import refusals
-from app import jobs
+from app import jobs, outbox
 from app.rows import AnalysisRow
 
 router = APIRouter(tags=["health"], dependencies=[ANYBODY])
@@ -53,9 +53,12 @@ def metrics(request: Request, parts: Parts) -> Response:
             select(AnalysisRow.state, func.count()).group_by(AnalysisRow.state)
         ).all()
         waiting = jobs.waiting(session)
+        sendings = outbox.open_and_failed(session)
     gauges = [
         ("sonodose_jobs_waiting", "Jobs that wait for a worker.", float(waiting)),
         ("sonodose_jobs_running", "Jobs that run in this process.", float(parts.runner.running)),
+        ("sonodose_deliveries_waiting", "Deliveries that are still to be sent.", sendings[0]),
+        ("sonodose_deliveries_failed", "Deliveries that were given up.", sendings[1]),
         *[
             (f"sonodose_analyses_{state}", f"Analyses that are {state}.", float(count))
             for state, count in states

@@ -188,6 +188,7 @@ def test_it_is_given_up_with_the_reason_and_can_be_tried_again(serve: Serve) -> 
         assert delivery["state"] == "failed"
         assert delivery["attempts"] == 2
         assert "507" in delivery["reason"]
+        assert "sonodose_deliveries_failed 1\n" in client.get("/metrics").text
         receiver.answer = lambda _: 200
         retried = client.post(
             f"{ANALYSES}/{body['id']}/deliveries", json={"delivery": delivery["id"]}
