@@ -13,29 +13,26 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from app.errors import DiskFull, NotFound
 
+FLUSHERS = 8
+"""Threads that wait for the disk; none is made before a file is adopted."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Incoming:
     """A file that is still arriving; `path` can be looked at, `keep` makes it a blob."""
 
-    def __init__(self, staging: Path, *, adopted: Path | None = None) -> None:
-        self._hash = hashlib.sha256()
+    def __init__(self, staging: Path) -> None:
+        handle, name = tempfile.mkstemp(dir=staging)
+        self.path = Path(name)
         self.size_bytes = 0
-        self._file: BinaryIO
-        if adopted is None:
-            handle, name = tempfile.mkstemp(dir=staging)
-            self.path, self._file = Path(name), os.fdopen(handle, "wb")
-            return
-        self.path, self._file = adopted, adopted.open("r+b")
-        while data := self._file.read(1 << 20):
-            self._hash.update(data)
-            self.size_bytes += len(data)
+        self._file: BinaryIO = os.fdopen(handle, "wb")
+        self._hash = hashlib.sha256()
 
     def write(self, data: bytes) -> None:
         """Adds bytes to the end."""
@@ -63,6 +60,30 @@ class Incoming:
         self.discard()
 
 
+class Adopted(Incoming):
+    """A file that arrived by another way; it is flushed while others look at it."""
+
+    def __init__(self, path: Path, flushing: ThreadPoolExecutor) -> None:
+        self.path, self.size_bytes = path, path.stat().st_size
+        self._file = path.open("rb")
+        self._hash = hashlib.sha256()
+        self._flushed = flushing.submit(os.fsync, self._file.fileno())
+
+    def finish(self) -> str:
+        """The SHA-256 of the file; its bytes are on the disk."""
+        if not self._file.closed:
+            while data := self._file.read(1 << 20):
+                self._hash.update(data)
+            self._flushed.result()
+            self._file.close()
+        return self._hash.hexdigest()
+
+    def discard(self) -> None:
+        """Forgets the file; nothing of it stays."""
+        wait([self._flushed])
+        super().discard()
+
+
 class Blobs:
     """The files under one folder."""
 
@@ -71,6 +92,7 @@ class Blobs:
         self.staging = root / "staging"
         self._min_free_bytes = min_free_bytes
         self.staging.mkdir(parents=True, exist_ok=True)
+        self._flushing = ThreadPoolExecutor(FLUSHERS, thread_name_prefix="flush")
 
     def incoming(self) -> Incoming:
         """An empty file to write to. Raises DiskFull when the space runs out."""
@@ -79,7 +101,7 @@ class Blobs:
 
     def adopt(self, path: Path) -> Incoming:
         """A file that came into `staging` by another way, as one that arrived in full."""
-        return Incoming(self.staging, adopted=path)
+        return Adopted(path, self._flushing)
 
     def check_space(self) -> None:
         """Raises DiskFull when less than the reserve is free."""
