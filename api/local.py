@@ -25,6 +25,7 @@ from app.routing import Image, Rules, checks, load_rules, match
 from app.settings import Settings
 from app.worker import AnalysisTask, run_analysis
 from imaging.arrays import GreyImage
+from imaging.dicom.read import looks_like_dicom
 from imaging.dicom.storage import facts_of_object
 from imaging.errors import ImagingError
 from imaging.read import peek, read_clip
@@ -98,9 +99,9 @@ def explain_rules(file: Path, inputs: Sequence[Path], calling_ae: str | None) ->
         file, load_tables(settings.table_override), jurisdiction=settings.jurisdiction
     )
     print(f"{file.name}: {len(rules.rules)} rules, all of them usable.")
-    paths = [p for i in inputs for p in (sorted(i.rglob("*")) if i.is_dir() else [i])]
+    paths = [p for i in inputs for p in (_dicom_in(i) if i.is_dir() else [i])]
     refused = 0
-    for path in (p for p in paths if p.is_file()):
+    for path in paths:
         try:
             facts = facts_of_object(path, path.name, decode_limits(settings))
         except ImagingError as error:
@@ -112,6 +113,16 @@ def explain_rules(file: Path, inputs: Sequence[Path], calling_ae: str | None) ->
             continue
         _explain(path, Image(identity=asdict(facts.identity), calling_ae=calling_ae), rules)
     return 1 if refused else 0
+
+
+def _dicom_in(folder: Path) -> list[Path]:
+    """The DICOM files of a folder and its folders; what else lies there is passed over."""
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            if looks_like_dicom(file.read(132)):
+                found.append(path)
+    return found
 
 
 def _explain(path: Path, image: Image, rules: Rules) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from app.clinic.tables import ClinicalTables, load_tables
 from app.errors import RulesRefused
-from app.routing import Image, checks, load_rules, match
+from app.routing import Conditions, Image, Target, checks, load_rules, match
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "routing.example.yaml"
 ARM: dict[str, Any] = {
@@ -174,3 +174,19 @@ def test_checks_say_why(tmp_path: Path, tables: ClinicalTables) -> None:
         False,
     )
     assert description.holds
+
+
+def test_the_example_is_usable(tables: ClinicalTables) -> None:
+    """The example of docs/routing.md loads, and its first rule decides for such an order."""
+    rules = load_rules(EXAMPLE, tables, jurisdiction="US")
+    found = match(rules, Image(identity={**ARM, "accession": "BTX-BIC-1", "orders": []}))
+    assert found is not None
+    assert found.rule.name == "biceps by its order"
+    assert found.side == "left"
+
+
+def test_the_documentation_names_every_condition() -> None:
+    """docs/routing.md has a line for each condition and names each field of a target."""
+    text = EXAMPLE.with_name("routing.md").read_text("utf-8")
+    assert all(f"| `{name}` |" in text for name in Conditions.model_fields)
+    assert all(f"`{name}`" in text for name in Target.model_fields)
