@@ -135,3 +135,20 @@ def test_an_option_that_no_command_knows_is_refused() -> None:
     with pytest.raises(SystemExit) as ended:
         main(["doctor", "--fast"])
     assert ended.value.code == 2
+
+
+def test_check_rules_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`check-rules` names the rule that decides for each image, and refuses bad files."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "rules:\n  - {name: thigh, when: {body_part: THIGH}, then: {muscle: vastus_lateralis}}\n"
+    )
+    assert main(["check-rules", str(rules), str(ROOT / "sample_dicoms")]) == 0
+    said = capsys.readouterr().out
+    assert "vastus_lateralis_panorama.dcm: rule 'thigh' → vastus_lateralis, right" in said
+    assert "biceps_short_axis.dcm: no rule matches" in said
+    assert "✗ body_part 'THIGH': UPPER ARM" in said
+    assert main(["check-rules", str(rules), str(ROOT / "README.md")]) == 1
+    rules.write_text("rules: [{name: x, when: {}, then: {muscle: nothing}}]\n")
+    assert main(["check-rules", str(rules)]) == 1
+    assert "line 1: rules.0.then (x)" in capsys.readouterr().err
