@@ -197,13 +197,19 @@ def _training(arguments: argparse.Namespace) -> int:
 
 
 def _check_tables(arguments: argparse.Namespace) -> int:
-    from app.clinic.tables import load_tables
+    from app.clinic.tables import load_tables, missing
 
     tables = load_tables(arguments.folder)
+    lacking = missing(tables)
     print(
         f"The tables hold: version {tables.version}, {len(tables.dose_rows)} dose rows, "
         f"{len(tables.caps)} caps, {len(tables.muscles)} muscles, sha256 {tables.sha256}"
     )
+    if tables.override is not None:
+        print(f"Laid over them: {tables.override.name} ({', '.join(tables.override.tables)})")
+    print(f"Not found in a source, so a plan that needs it is refused or cautioned: {len(lacking)}")
+    for fact in lacking:
+        print(f"  {fact.table}  {fact.row}: {fact.what}")
     return 0
 
 

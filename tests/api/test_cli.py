@@ -103,7 +103,13 @@ def test_check_tables_and_audit_verify(
     """Both say what holds, and fail where something does not."""
     monkeypatch.setenv("SONODOSE_DATA_DIR", str(tmp_path))
     assert main(["check-tables"]) == 0
-    assert "dose rows" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "118 dose rows" in said
+    assert "  dose_rows  DYSPORT/cervical_dystonia/adult/US: every per-muscle dose range" in said
+    assert "Laid over them" not in said
+    own = ROOT / "app" / "clinic" / "data" / "groups.csv"
+    assert main(["check-tables", str(own)]) == 0
+    assert "Laid over them: groups.csv (groups.csv)" in capsys.readouterr().out
     assert main(["check-tables", str(tmp_path / "none")]) == 1
     assert main(["audit", "verify"]) == 0
     assert "0 entries" in capsys.readouterr().out

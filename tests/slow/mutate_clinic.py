@@ -320,6 +320,7 @@ def noticed(mutant: Mutant | None, tests: Sequence[str], cases: int) -> bool:
     child = os.fork()
     if child == 0:
         os.environ["SONODOSE_CASES"] = str(cases)
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         signal.alarm(SECONDS)
         status = 3
         with contextlib.suppress(BaseException):
@@ -331,6 +332,10 @@ def noticed(mutant: Mutant | None, tests: Sequence[str], cases: int) -> bool:
                 "-q",
                 "-p",
                 "no:cacheprovider",
+                "-p",
+                "pytest_timeout",
+                "-p",
+                "_hypothesis_pytestplugin",
                 "--assert=plain",
                 f"--confcutdir={TESTS}",
             ]
@@ -347,6 +352,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("modules", nargs="*", default=list(MODULES))
     parser.add_argument("--only", type=int, default=0, help="stop after so many mutants")
     parser.add_argument("--every", type=int, default=1, help="take only each n-th mutant")
+    parser.add_argument("--first", type=int, default=0, help="with --every: begin with this one")
     parser.add_argument("--verbose", action="store_true", help="say each mutant on stderr")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
@@ -360,7 +366,7 @@ def main(arguments: Sequence[str]) -> int:
         for index, mutant in enumerate(mutants(module)):
             if options.only and total >= options.only:
                 break
-            if index % options.every:
+            if index % options.every != options.first:
                 continue
             total += 1
             if options.verbose:
