@@ -70,9 +70,21 @@ def _difference(session: Session, record: AnalysisRecord, seen: str) -> dict[str
 
 
 def amend(
-    store: Store, analysis_id: str, request: AnalysisRequest, *, if_match: str, principal: str
+    store: Store,
+    analysis_id: str,
+    request: AnalysisRequest,
+    *,
+    if_match: str,
+    principal: str,
+    unnamed: frozenset[str] = frozenset(),
 ) -> int:
-    """The number of the new revision, queued. Raises NotFound, StaleEdit and StateConflict."""
+    """The number of the new revision, queued. Raises NotFound, StaleEdit and StateConflict.
+
+    `unnamed` says what of the target (`muscle`, `side`) nobody has named yet: the change is kept,
+    and waits for it without a job.
+    """
+    state = State.NEEDS_TARGET if unnamed else State.QUEUED
+    text = request.model_dump_json(exclude_unset=True, exclude=set(unnamed))
     at = dt.datetime.now(dt.UTC)
     with store.write() as session:
         record = load(session, analysis_id)
@@ -85,8 +97,10 @@ def amend(
             )
         row = analysis_row(session, analysis_id)
         row.revision += 1
-        row.state, row.updated_at = State.QUEUED, at
-        row.muscle, row.side, row.product = request.muscle, request.side, request.product
+        row.state, row.updated_at = state, at
+        row.muscle = "" if "muscle" in unnamed else request.muscle
+        row.side = "" if "side" in unnamed else request.side
+        row.product = request.product
         row.patient_id = request.patient.id or row.patient_id
         session.add(
             RevisionRow(
@@ -94,12 +108,13 @@ def amend(
                 revision=row.revision,
                 created_at=at,
                 created_by=principal,
-                request=request.model_dump_json(exclude_unset=True),
-                state=State.QUEUED,
+                request=text,
+                state=state,
             )
         )
-        jobs.enqueue(session, analysis_id, row.revision, at)
-        changed = json.loads(request.model_dump_json(exclude_unset=True))
+        if not unnamed:
+            jobs.enqueue(session, analysis_id, row.revision, at)
+        changed = json.loads(text)
         fields = sorted(
             key
             for key in {*record.request, *changed}

@@ -36,6 +36,8 @@ router = APIRouter(prefix="/api/v1/analyses", tags=["analyses"])
 AnalysisId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", examples=["0198c0ffee"])]
 WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,4})\b")
 MAX_WAIT_S = 60
+TARGET = {"muscle": "unnamed", "side": "left"}
+"""Stand-ins with which a change is checked that names no target yet; they are never kept."""
 LOOK_AGAIN_S = 1.0
 """A job can be done by another process, which cannot wake a request here: it looks itself."""
 PROGRESS_S = 0.1
@@ -351,9 +353,19 @@ def _amend(
     asked = review.merge_patch(record.request, patch)
     if record.state is State.NEEDS_TARGET and record.image_side is not None:
         asked.setdefault("side", record.image_side)
-    request = request_of(asked, parts)
-    check_request(clinical_inputs(request), parts.tables)
-    review.amend(parts.store, analysis_id, request, if_match=if_match, principal=principal)
+    waits = record.state is State.NEEDS_TARGET
+    unnamed = [name for name in TARGET if waits and name not in asked]
+    request = request_of({**{name: TARGET[name] for name in unnamed}, **asked}, parts)
+    if "muscle" not in unnamed:
+        check_request(clinical_inputs(request), parts.tables)
+    review.amend(
+        parts.store,
+        analysis_id,
+        request,
+        if_match=if_match,
+        principal=principal,
+        unnamed=frozenset(unnamed),
+    )
     parts.hub.publish(analysis_id)
     parts.runner.wake()
 

@@ -38,6 +38,7 @@ from pynetdicom.pdu_primitives import (
 )
 from sqlalchemy import func, select
 
+from api.documents import SHOWN
 from api.listen import ListenerProcess, listen
 from app.blobs import Blobs
 from app.rows import InstanceRow, Row
@@ -729,10 +730,31 @@ def test_a_muscle_starts_what_waits(serve: Serve, tmp_path: Path) -> None:
     assert (line["muscle"], line["side"], line["patient_id"]) == (None, None, "P-1")
     address = waiting["links"]["self"]
     assert client.get(f"{address}/frames/0.png").status_code == 200
-    assert client.get(f"{address}/seg.dcm").status_code == 409
+    for kind in SHOWN:
+        assert client.get(f"{address}/{kind}").status_code in (200, 404, 409), kind
+    refused = {
+        "/api/v1/sessions": {"analyses": [waiting["id"]]},
+        f"{address}/confirmation": {"revision": 1, "clinician": {"name": "Dr. Example"}},
+        f"{address}/cancellation": {},
+    }
+    for path, body in refused.items():
+        answer = client.post(path, json=body)
+        assert 400 <= answer.status_code < 500, (path, answer.text)
+    kept = client.patch(
+        address,
+        json={"clicks": [{"column": 30, "row": 30}]},
+        headers={"If-Match": waiting["etag"], "Content-Type": "application/merge-patch+json"},
+    )
+    assert kept.status_code == 202, kept.text
+    waiting = client.get(address).json()
+    assert (waiting["state"], waiting["revision"], waiting["missing"]) == (
+        "needs_target",
+        2,
+        ["muscle"],
+    )
     changed = client.patch(
         address,
-        json={"muscle": "biceps_brachii", "clicks": [{"column": 30, "row": 30}]},
+        json={"muscle": "biceps_brachii"},
         headers={
             "If-Match": waiting["etag"],
             "Prefer": "wait=30",
@@ -741,6 +763,7 @@ def test_a_muscle_starts_what_waits(serve: Serve, tmp_path: Path) -> None:
     )
     assert changed.status_code == 200, changed.text
     assert changed.json()["request"]["side"] == "right"
+    assert changed.json()["request"]["clicks"] == [{"column": 30, "row": 30}]
     assert (changed.json()["state"], changed.json()["missing"]) == ("draft", [])
 
 
