@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.rows import AnalysisRow, AuditRow, InstanceRow, SourceRow
+from app.rows import AnalysisRow, AuditRow, InstanceRow, SourceRow, StudyRow
 from app.settings import Settings
 from app.store import Store
 
@@ -355,7 +355,11 @@ def subject_of(session: Session, subject: str) -> Subject:
     if row is None:
         instance = session.get(InstanceRow, subject) if len(subject) == 64 else None
         named = subject if instance is None else instance.study_instance_uid or ""
-        return Subject(studies=(named,) if "." in named else ())
+        study = session.get(StudyRow, named)
+        return Subject(
+            studies=(named,) if "." in named else (),
+            patient_id=None if study is None else study.patient_id,
+        )
     studies: Sequence[str | None] = session.scalars(
         select(InstanceRow.study_instance_uid)
         .join(SourceRow, SourceRow.sha256 == InstanceRow.sha256)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import threading
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from imaging.errors import ImagingError
 from imaging.limits import DecodeLimits
 
 EXPORT_S = 300.0
+ONE_AT_A_TIME = threading.Lock()
 KEY_BYTES = 32
 _WORDS = """
 ultrasound sonography muscle nerve left right transverse longitudinal panoramic sweep clip still
@@ -87,7 +89,7 @@ def export_analysis(
     principal: str,
     store: Store,
     blobs: Blobs,
-    door: WorkerPlace,
+    memory_bytes: int,
     limits: DecodeLimits,
 ) -> Path:
     """The ZIP of the analysis's images without the person, for the caller to send and delete.
@@ -104,10 +106,12 @@ def export_analysis(
         SourceFile(path=str(blobs.path(file.sha256)), name=file.name) for file in record.files
     )
     target = blobs.staging / f"export-{secrets.token_hex(16)}.zip"
+    # In a process of its own: a long clip must not hold up the door, where files come in.
+    place = WorkerPlace(memory_bytes=memory_bytes)
     try:
-        done = door.result(
-            door.run(write_archive, sources, str(target), site, limits), within_s=EXPORT_S
-        )
+        with ONE_AT_A_TIME:
+            made = place.run(write_archive, sources, str(target), site, limits)
+            done = place.result(made, within_s=EXPORT_S)
         entry = audit.AuditEntry(
             principal=principal,
             action="analysis.exported",
@@ -120,6 +124,8 @@ def export_analysis(
     except BaseException:
         target.unlink(missing_ok=True)
         raise
+    finally:
+        place.close()
     return target
 
 

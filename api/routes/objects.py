@@ -282,7 +282,7 @@ def get_deidentified(
         principal=principal.name,
         store=parts.store,
         blobs=parts.blobs,
-        door=parts.door,
+        memory_bytes=parts.settings.job_memory_bytes,
         limits=parts.limits,
     )
     return FileResponse(
