@@ -46,7 +46,7 @@ from app.settings import Settings
 from app.store import Store
 from app.worker import run_analysis
 from tests.api.conftest import Serve, post
-from tests.api.test_cli import alive, serving
+from tests.api.test_cli import alive, get, serving
 from tests.app import studies
 from tests.judges import judge
 from tests.listener import Listening, listening
@@ -667,20 +667,21 @@ def test_orthanc_pushes_and_asks(here: tuple[Listening, Path], tmp_path: Path) -
 
 
 def test_the_same_plan_by_either_door(serve: Serve, tmp_path: Path) -> None:
-    """A study gives the same canonical plan by REST and by C-STORE under a rule like it."""
+    """A study gives the same canonical plan by REST and by C-STORE under a rule like it.
+
+    The side asked for is not the image's: by either door that is a stop.
+    """
     asked = {
         "muscle": "biceps_brachii",
-        "side": "left",
+        "side": "right",
         "view": "short_axis",
         "product": "XEOMIN",
         "indication": "upper_limb_spasticity",
         "dilution": {"units": 100, "ml": 2},
     }
     rules = tmp_path / "rules.json"
-    then = {**asked, "side": "from_image"}
-    rules.write_text(
-        json.dumps({"rules": [{"name": "arm", "when": {"body_part": "UPPER ARM"}, "then": then}]})
-    )
+    rule = {"name": "arm", "when": {"body_part": "UPPER ARM"}, "then": asked}
+    rules.write_text(json.dumps({"rules": [rule]}))
     client = serve(run_analysis, routing_rules=rules, study_quiet_s=0.2)
     sample = SAMPLES / "biceps_short_axis.dcm"
     uid = dcmread(sample).SOPInstanceUID
@@ -696,6 +697,8 @@ def test_the_same_plan_by_either_door(serve: Serve, tmp_path: Path) -> None:
     assert pushed["plan"] is not None
     canonical = [json.dumps(a["plan"], sort_keys=True) for a in (pushed, by_rest.json())]
     assert canonical[0] == canonical[1]
+    stops = [c["code"] for c in pushed["plan"]["cautions"] if c["blocks_confirmation"]]
+    assert "laterality_mismatch" in stops
 
 
 def until_made(client: Any, count: int) -> dict[str, Any]:
@@ -767,23 +770,37 @@ def test_a_muscle_starts_what_waits(serve: Serve, tmp_path: Path) -> None:
     assert (changed.json()["state"], changed.json()["missing"]) == ("draft", [])
 
 
-def test_serve_runs_the_listener_beside_http(tmp_path: Path) -> None:
-    """`serve --dimse` takes studies too, and its listener ends with the service."""
-    port = free_port()
-    with serving(tmp_path, "--workers", "1", "--dimse", str(port)) as (process, first):
+def test_serve_takes_studies_and_forgets_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`serve --dimse` takes a study; after kill -9 its listener is gone, and the next service
+    takes the study up."""
+    monkeypatch.setenv("SONODOSE_STUDY_QUIET_S", "5")
+    port, path = free_port(), write(tmp_path)
+    data = tmp_path / "data"
+    with serving(data, "--workers", "1", "--dimse", str(port)) as (process, first):
         assert process.stdout is not None
         assert first.endswith(f":{port}")
         address = process.stdout.readline().split()[-1]
         with urllib.request.urlopen(f"{address}/healthz", timeout=10) as answer:  # noqa: S310
             assert answer.status == 200
         listener = Listening(port=port, pid=0)
-        assert listener.call("echoscu").returncode == 0
+        assert listener.call("storescu", path).returncode == 0
         process.kill()
         process.wait(10)
         end = time.monotonic() + 15
         while listener.call("echoscu").returncode == 0:
             assert time.monotonic() < end
             time.sleep(0.1)
+    with serving(data, "--workers", "1") as (_, address):
+        end = time.monotonic() + 30
+        while True:
+            listed = json.loads(get(f"{address}/api/v1/analyses"))["analyses"]
+            if listed:
+                break
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    assert [line["state"] for line in listed] == ["needs_target"]
 
 
 def test_a_dead_listener_is_started_again(tmp_path: Path) -> None:
