@@ -7,6 +7,7 @@ of a revision.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from imaging.limits import DecodeLimits
 
 OBJECT_S = 60.0
 DICOM = "application/dicom"
-REPORT = "sr.dcm"
+REPORT, IMAGE = "sr.dcm", "image.dcm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +166,12 @@ def obtain(
             "Nothing was planned, so there is nothing to report.",
             remedy="Click on the muscle, draw a box or outline it, then ask again.",
         )
+    if kind.media_type == DICOM and kind.name != IMAGE and _of_plain_pictures(record):
+        # What the object refers to stands in the study before it does.
+        with contextlib.suppress(NoObject):
+            obtain(
+                record, KINDS[IMAGE], None, store=store, blobs=blobs, door=door, uid_root=uid_root
+            )
     more = {"frame": frame} if kind.of_frame and frame is not None else {}
     made = door.result(door.run(kind.make, stored, **more), within_s=OBJECT_S)
     digest, at = blobs.put(made), dt.datetime.now(dt.UTC)
@@ -199,6 +206,10 @@ def obtain(
         with store.read() as session:
             return blobs.read(session.get_one(ObjectRow, key).sha256)
     return made
+
+
+def _of_plain_pictures(record: AnalysisRecord) -> bool:
+    return any(file.facts["media"] == "plain" for file in record.files)
 
 
 def _earlier_reports(session: Session, record: AnalysisRecord) -> tuple[str, ...]:

@@ -62,6 +62,23 @@ def test_a_plain_picture_gets_objects_once_it_is_named(client: TestClient) -> No
     assert fetch(client, moved, "image.dcm") == image
 
 
+def test_a_named_picture_stands_in_our_archive_with_its_objects(client: TestClient) -> None:
+    """One object asked for brings the picture it refers to: our DICOMweb lists and serves both."""
+    body = draft(
+        client,
+        data=studies.png_still(),
+        name="a.png",
+        calibration=SCALE,
+        patient=PATIENT,
+        study=STUDY,
+    )
+    seg = fetch(client, body, "seg.dcm")
+    listed = client.get("/dicom-web/studies/1.2.3.4/instances").json()
+    uids = {each["00080018"]["Value"][0] for each in listed}
+    (referred,) = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert uids == {seg.SOPInstanceUID, referred.ReferencedSOPInstanceUID}
+
+
 @pytest.mark.parametrize("bad", ["1.2.", "01.2", "x", "1." + "2" * 63])
 def test_a_study_is_named_by_a_uid(client: TestClient, bad: str) -> None:
     """What is no UID is refused at once."""
