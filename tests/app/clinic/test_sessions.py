@@ -100,6 +100,17 @@ def test_equal_priorities_are_cut_in_proportion(make: Any, tables: ClinicalTable
     assert sum(first.units_per_site) == 133.0
 
 
+def test_half_a_unit_over_is_cut_too(make: Any, tables: ClinicalTables) -> None:
+    """187.5 Units of 187: each gives up its share, rounded down."""
+    given = (PriorTreatment(product="XEOMIN", units=213, date=TODAY),)
+    items = [
+        item(make, tables, muscle, prior_treatments=given)
+        for muscle in ("biceps_brachii", "brachialis")
+    ]
+    plan = plan_session(items, tables)
+    assert units_of(plan) == {"biceps_brachii left": 124.5, "brachialis left": 62.0}
+
+
 def test_priorities_decide_who_is_cut(make: Any, tables: ClinicalTables) -> None:
     """The last priority goes to its minimum before the next is touched."""
     items = [
