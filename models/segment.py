@@ -147,7 +147,8 @@ class Look:
     second_share: float
     """The largest part left out against what was kept."""
     quality: float
-    """The network's own judgement of the target, 0 to 1."""
+    """The network's own judgement of the target, 0 to 1; where the mirrored picture was asked
+    too, the mean of it and of the Dice of the two answers."""
     not_muscle: float
     """Probability that no muscle can be seen, 0 to 1."""
     view_scores: NDArray[np.float64]
@@ -206,7 +207,7 @@ class Segmenter:
         """The network's raw answer for a (rows, columns) uint8 image: `segment` without limits."""
         sector = _grown_to_clicks(region or find_sector(grey), prompt, grey.shape)
         cut = np.ascontiguousarray(grey[sector.slices])
-        output = self._ask(_to_square(cut, self.card.input_size), prompt, sector)
+        output, quality = self._ask(_to_square(cut, self.card.input_size), prompt, sector)
         shape = (sector.rows, sector.columns)
         logits = np.stack([_from_square(plane, shape) for plane in output.dense[0]])
         kept, second_share = _asked_part(logits[0] > 0, prompt, sector)
@@ -216,12 +217,14 @@ class Segmenter:
             logits=logits,
             kept=kept,
             second_share=second_share,
-            quality=float(_sigmoid(output.quality[0])),
+            quality=quality,
             not_muscle=float(_sigmoid(output.not_muscle[0])),
             view_scores=_softmax(output.view[0]),
         )
 
-    def _ask(self, square: GreyImage, prompt: Prompt, sector: PixelBox) -> EngineOutput:
+    def _ask(
+        self, square: GreyImage, prompt: Prompt, sector: PixelBox
+    ) -> tuple[EngineOutput, float]:
         size = square.shape[0]
         across, down = size / sector.columns, size / sector.rows
         clicks = [
@@ -243,14 +246,20 @@ class Segmenter:
         view = None if prompt.view is None else prompt.view.value
         planes = input_planes(square, clicks=clicks, box=box, view=view)
         if not self.card.flip:
-            return self._engine.run(planes[None])
+            alone = self._engine.run(planes[None])
+            return alone, float(_sigmoid(alone.quality[0]))
+        # A mirrored muscle is the same muscle: the mean of both answers is better than either,
+        # and where the two differ, neither is to be trusted.
         both = self._engine.run(np.stack([planes, planes[..., ::-1]]))
-        return EngineOutput(
-            dense=0.5 * (both.dense[:1] + both.dense[1:, :, :, ::-1]),
+        mirrored = both.dense[1:, :, :, ::-1]
+        output = EngineOutput(
+            dense=0.5 * (both.dense[:1] + mirrored),
             view=both.view.mean(0, keepdims=True),
             not_muscle=both.not_muscle.mean(0, keepdims=True),
             quality=both.quality.mean(0, keepdims=True),
         )
+        agreement = _dice(both.dense[0, 0] > 0, mirrored[0, 0] > 0)
+        return output, 0.5 * (float(_sigmoid(output.quality[0])) + agreement)
 
     def _abstention(self, seen: Look, confidence: float, prompt: Prompt) -> AbstentionReason | None:
         cut, kept = seen.cut, seen.kept
@@ -400,6 +409,11 @@ def _filled(mask: BoolMask) -> BoolMask:
     filled = np.zeros(mask.shape, np.uint8)
     cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
     return filled > 0
+
+
+def _dice(one: BoolMask, other: BoolMask) -> float:
+    total = int(np.count_nonzero(one)) + int(np.count_nonzero(other))
+    return 1.0 if total == 0 else 2.0 * int(np.count_nonzero(one & other)) / total
 
 
 def _interval(value: float, confidence: float, low: Curve, high: Curve) -> tuple[float, float]:

@@ -81,18 +81,18 @@ class TrainSettings:
     """Wall-clock time for the steps: the number of steps adapts to the machine."""
     steps: int | None = None
     """Steps instead of seconds: the same on every machine."""
-    small_share: float = 0.6
+    small_share: float = 0.35
     """The share of the run that trains on the smaller square."""
     small_size: int = 160
     learning_rate: float = 1.6e-3
-    weight_decay: float = 0.02
-    average: float = 0.995
+    weight_decay: float = 0.03
+    average: float = 0.997
     mix: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_MIX))
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     correct_share: float = 0.3
     """The share of batches whose prompted images get clicks into the present errors."""
-    scenes: int = 400
-    negatives: int = 640
+    scenes: int = 800
+    negatives: int = 800
     freeze_early: bool = True
     """Keep ImageNet's first layers: a step takes little more than half the time."""
     threads: int = 1
