@@ -157,8 +157,16 @@ def person(name: str | None) -> Json:
 
 def address(request: Request, settings: Settings, *steps: str) -> str:
     """The absolute address of a stored resource, as the client can reach it."""
-    base = settings.public_url or f"{request.url.scheme}://{request.url.netloc}"
+    base = settings.public_url or f"{request.url.scheme}://{_host(request)}"
     return "/".join([f"{base}{HOME}", *steps])
+
+
+def _host(request: Request) -> str:
+    """The host and port of the request; some clients leave the port out of their Host header."""
+    ip, port = request.scope.get("server") or ("", None)
+    if request.url.port is None and request.url.hostname == ip and port not in (None, 80, 443):
+        return f"{request.url.netloc}:{port}"
+    return request.url.netloc
 
 
 def home_of(study: str, series: str | None = None, instance: str | None = None) -> tuple[str, ...]:
