@@ -19,6 +19,15 @@ def folded(text: str) -> str:
     return " ".join("".join(c for c in plain if not unicodedata.combining(c)).split())
 
 
+MODALITIES = 400
+"""Characters that the list of a study's modalities may have."""
+
+
+def marked(modality: str) -> str:
+    r"""A modality as it stands in the list of a study's: `\US\`; nothing for none."""
+    return f"\\{modality}\\" if modality else ""
+
+
 def enter(session: Session, identity: ImageIdentity, *, at: dt.datetime) -> None:
     """Puts the study and the series of an instance into the catalogue; the first one's word holds.
 
@@ -47,11 +56,15 @@ def enter(session: Session, identity: ImageIdentity, *, at: dt.datetime) -> None
             study_id=_fit(identity.study_id, StudyRow.study_id),
             description=_fit(identity.study_description, StudyRow.description),
             referring_physician=_fit(identity.referring_physician, StudyRow.referring_physician),
+            modalities="",
             received_at=at,
             changed_at=at,
         )
         session.add(study)
     study.changed_at = at
+    modality = marked(identity.modality or "")
+    if modality not in study.modalities and len(study.modalities + modality) <= MODALITIES:
+        study.modalities += modality
     if session.get(SeriesRow, (study_uid, series_uid)) is None:
         session.add(
             SeriesRow(
@@ -75,12 +88,19 @@ def forget_empty(session: Session, studies: Collection[str]) -> None:
         InstanceRow.series_instance_uid == SeriesRow.series_instance_uid,
     )
     session.execute(delete(SeriesRow).where(SeriesRow.study_instance_uid.in_(studies), ~of_series))
-    left = select(SeriesRow.study_instance_uid)
-    session.execute(
-        delete(StudyRow).where(
-            StudyRow.study_instance_uid.in_(studies), StudyRow.study_instance_uid.not_in(left)
-        )
-    )
+    for study in session.scalars(
+        select(StudyRow).where(StudyRow.study_instance_uid.in_(studies))
+    ).all():
+        left = session.scalars(
+            select(SeriesRow.modality)
+            .where(SeriesRow.study_instance_uid == study.study_instance_uid)
+            .order_by(SeriesRow.series_number)
+        ).all()
+        if left:
+            study.modalities = "".join(dict.fromkeys(marked(m or "") for m in left))[:MODALITIES]
+        else:
+            session.delete(study)
+    session.flush()
 
 
 def _fit(

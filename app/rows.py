@@ -78,7 +78,8 @@ class InstanceRow(Row):
 class StudyRow(Row):
     """A study that instances are stored of: what its first instance says, for searching.
 
-    Names to search by are folded: lower case, without accents.
+    Names to search by are folded: lower case, without accents. `modalities` are those of its
+    series, with a backslash around each.
     """
 
     __tablename__ = "studies"
@@ -96,11 +97,22 @@ class StudyRow(Row):
     study_id: Mapped[str | None] = mapped_column(String(64))
     description: Mapped[str | None] = mapped_column(String(200))
     referring_physician: Mapped[str | None] = mapped_column(String(400))
+    modalities: Mapped[str] = mapped_column(String(400), server_default="")
     received_at: Mapped[dt.datetime]
     changed_at: Mapped[dt.datetime]
 
     __table_args__ = (
-        Index("ix_studies_when", "study_date", "study_time", "study_instance_uid"),
+        # What is searched by with wildcards lies in the index, which is read in its order.
+        Index(
+            "ix_studies_when",
+            "study_date",
+            "study_time",
+            "study_instance_uid",
+            "folded_name",
+            "modalities",
+            "patient_id",
+            "description",
+        ),
         Index("ix_studies_changed_at", "changed_at"),
     )
 
@@ -333,6 +345,8 @@ class AuditRow(Row):
     detail: Mapped[str] = mapped_column(Text)
     previous: Mapped[str] = mapped_column(Digest)
     digest: Mapped[str] = mapped_column(Digest)
+
+
 class ViewerSessionRow(Row):
     """A signed-in viewer, found by the SHA-256 of the secret in its cookie."""
 
@@ -348,5 +362,3 @@ class ViewerSessionRow(Row):
     began_at: Mapped[dt.datetime]
     seen_at: Mapped[dt.datetime]
     ends_at: Mapped[dt.datetime]
-
-

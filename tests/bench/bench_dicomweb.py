@@ -132,9 +132,9 @@ def store_beside_orthanc(count: int) -> None:
 
                     taken[name].append(at_once(send, objects, senders))
             us, they = (statistics.median(taken[name]) for name in taken)
-            rates = " ".join(
-                f"{name} {statistics.median(times):.2f} s ({size / 1e6 / statistics.median(times):.0f} MB/s)"
-                for name, times in taken.items()
+            rates = ", ".join(
+                f"{name} {median:.2f} s ({size / 1e6 / median:.0f} MB/s)"
+                for name, median in (("sonodose", us), ("Orthanc", they))
             )
             print(
                 f"STOW {count} × {size / count / 1e6:.1f} MB, {senders} at once: {rates}, "
@@ -149,6 +149,7 @@ def seed(store: Store, count: int) -> None:
         with store.write() as session:
             for number in range(start, min(start + 5000, count)):
                 study = f"1.2.3.{number}"
+                modality = "SR" if number % 1000 == 0 else "US"
                 name = f"Family{number % 5000}^Given{number % 97}"
                 day = dt.date(2015, 1, 1) + dt.timedelta(days=rng.randrange(4000))
                 session.add(
@@ -161,12 +162,12 @@ def seed(store: Store, count: int) -> None:
                         study_time="101112",
                         accession=f"A{number}",
                         description="Muscle ultrasound",
+                        modalities=f"\\{modality}\\",
                         received_at=now,
                         changed_at=now,
                     )
                 )
                 session.flush()
-                modality = "SR" if number % 1000 == 0 else "US"
                 session.add(
                     SeriesRow(
                         study_instance_uid=study,

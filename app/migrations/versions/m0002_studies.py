@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("study_id", sa.String(length=64), nullable=True),
         sa.Column("description", sa.String(length=200), nullable=True),
         sa.Column("referring_physician", sa.String(length=400), nullable=True),
+        sa.Column("modalities", sa.String(length=400), nullable=False, server_default=""),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("study_instance_uid"),
@@ -37,7 +38,17 @@ def upgrade() -> None:
     for name in ("patient_id", "folded_name", "accession", "changed_at"):
         op.create_index(f"ix_studies_{name}", "studies", [name])
     op.create_index(
-        "ix_studies_when", "studies", ["study_date", "study_time", "study_instance_uid"]
+        "ix_studies_when",
+        "studies",
+        [
+            "study_date",
+            "study_time",
+            "study_instance_uid",
+            "folded_name",
+            "modalities",
+            "patient_id",
+            "description",
+        ],
     )
     op.create_table(
         "series",
@@ -81,7 +92,8 @@ def _fill() -> None:
         sa.column("sop_class_uid", sa.String),
         sa.column("transfer_syntax_uid", sa.String),
     )
-    studies = sa.table("studies", *(sa.column(name) for name in (*STUDY, "folded_name")))
+    of_study = (*STUDY, "folded_name", "modalities")
+    studies = sa.table("studies", *(sa.column(name, sa.String) for name in of_study))
     series = sa.table("series", *(sa.column(name) for name in SERIES))
     known: set[Any] = set()
     rows = connection.execute(sa.select(instances).order_by(instances.c.received_at)).all()
@@ -112,6 +124,13 @@ def _fill() -> None:
             known.add((study, serie))
             connection.execute(
                 sa.insert(series).values({column: said.get(key) for column, key in SERIES.items()})
+            )
+            modality = f"\\{said.get('modality')}\\"
+            connection.execute(
+                sa.update(studies)
+                .where(studies.c.study_instance_uid == study)
+                .where(sa.not_(studies.c.modalities.contains(modality, autoescape=True)))
+                .values(modalities=studies.c.modalities + modality)
             )
 
 
