@@ -1,7 +1,8 @@
 """Samples to train on, read from a data folder into memory, and the groups that part them.
 
 A folder may hold four collections, each a subfolder with a `manifest.csv`:
-`longitudinal`, `long_axis_thigh`, `panoramic`, `transverse`; any may be missing. Every image is
+`longitudinal`, `long_axis_thigh`, `panoramic`, `transverse`; any may be missing. Others stand
+beside them with a `collection.json` (see `models.training.paired`). Every image is
 cut to its sector and resampled once to a square of `CACHE_SIZE` pixels.
 """
 
@@ -120,8 +121,15 @@ def load_samples(folder: Path) -> list[Sample]:
     for name, reader in readers.items():
         if (folder / name / "manifest.csv").exists():
             samples.extend(reader(folder / name))
+    # Here, because that module reads this one.
+    from models.training.paired import DESCRIPTION, read_paired
+
+    for description in sorted(folder.glob(f"*/{DESCRIPTION}")):
+        samples.extend(read_paired(description.parent))
     if not samples:
-        raise FileNotFoundError(f"no collection with a manifest.csv under {folder}")
+        raise FileNotFoundError(
+            f"no collection with a manifest.csv or a collection.json under {folder}"
+        )
     return samples
 
 
@@ -171,7 +179,8 @@ def to_square(image: GreyImage, sector: PixelBox, size: int = CACHE_SIZE) -> Gre
     return np.asarray(cv2.resize(cut, (size, size), interpolation=method), np.uint8)
 
 
-def _mask_to_square(mask: NDArray[Any], sector: PixelBox) -> GreyImage:
+def mask_to_square(mask: NDArray[Any], sector: PixelBox) -> GreyImage:
+    """(CACHE_SIZE, CACHE_SIZE) uint8 0/255: the sector of a mask that is not 0 inside."""
     grey = np.where(mask > 0, 255, 0).astype(np.uint8)
     return np.where(to_square(grey, sector) > 127, 255, 0).astype(np.uint8)
 
@@ -200,7 +209,7 @@ def _longitudinal(folder: Path) -> Iterable[Sample]:
         lines = read_grey(folder / "aponeuroses" / f"{name}.png")
         targets = [
             Target(
-                mask=_mask_to_square(belly, sector),
+                mask=mask_to_square(belly, sector),
                 weight=1.0,
                 automatic=True,
                 complete=True,
@@ -211,7 +220,7 @@ def _longitudinal(folder: Path) -> Iterable[Sample]:
         if second is not None:
             targets.append(
                 Target(
-                    mask=_mask_to_square(second, sector),
+                    mask=mask_to_square(second, sector),
                     weight=0.7,
                     automatic=False,
                     complete=True,
@@ -229,7 +238,7 @@ def _longitudinal(folder: Path) -> Iterable[Sample]:
             path=path,
             targets=tuple(targets),
             structures=None,
-            aponeurosis=_mask_to_square(lines, sector),
+            aponeurosis=mask_to_square(lines, sector),
         )
 
 
@@ -285,7 +294,7 @@ def _long_axis_thigh(folder: Path) -> Iterable[Sample]:
             path=path,
             targets=(
                 Target(
-                    mask=_mask_to_square(read_grey(folder / "bellies" / f"{name}.png"), sector),
+                    mask=mask_to_square(read_grey(folder / "bellies" / f"{name}.png"), sector),
                     weight=_CONFIDENCE_WEIGHT[row["confidence"]],
                     automatic=True,
                     complete=True,
@@ -310,7 +319,7 @@ def _outlined(
     for muscle in muscles:
         mask = np.zeros(shape, np.uint8)
         cv2.fillPoly(mask, [np.round(np.asarray(muscle["polygon"])).astype(np.int32)], 255)
-        masks.append(_mask_to_square(mask, sector))
+        masks.append(mask_to_square(mask, sector))
 
     # The automatic answer: the largest whole muscle, else the largest one outlined.
     def rank(index: int) -> tuple[bool, int]:
@@ -360,8 +369,8 @@ def _transverse(folder: Path) -> Iterable[Sample]:
         path = folder / "images" / f"{name}.png"
         image = read_grey(path)
         labels = read_grey(folder / "structures" / f"{name}.png")
-        nerve = _mask_to_square(labels == 1, sector)
-        vessel = _mask_to_square(labels == 2, sector)
+        nerve = mask_to_square(labels == 1, sector)
+        vessel = mask_to_square(labels == 2, sector)
         structures = np.where(vessel > 0, 2, np.where(nerve > 0, 1, 0)).astype(np.uint8)
         yield Sample(
             collection="transverse",

@@ -133,13 +133,13 @@ class ExampleSource:
         batch: int = 16,
     ) -> None:
         long_axis = [one for one in samples if one.collection == "longitudinal"]
-        other = [one for one in samples if one.collection not in _KNOWN_COLLECTIONS]
+        brought = [one for one in samples if one.collection not in _KNOWN_COLLECTIONS]
         self._pools: dict[str, dict[str, dict[str, list[tuple[Sample, Target | None]]]]] = {
             "long": _nest(
                 (one, target)
-                for one in [*long_axis, *other]
+                for one in [*long_axis, *brought]
                 for target in one.targets
-                if target.automatic
+                if target.automatic and one.view == "long_axis"
             ),
             "second": _nest(
                 (one, target) for one in long_axis for target in one.targets if not target.automatic
@@ -153,7 +153,7 @@ class ExampleSource:
             "muscle": _nest(
                 (one, target)
                 for one in samples
-                if one.collection == "transverse"
+                if one.view == "short_axis" and one.collection != "panoramic"
                 for target in one.targets
                 if target.confidence != "low"
             ),
