@@ -26,7 +26,6 @@ from app.rows import (
     SourceRow,
 )
 
-
 SIDES = {"L": "left", "R": "right"}
 """Laterality (0020,0060) and Image Laterality (0020,0062): B and U say nothing about one side."""
 

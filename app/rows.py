@@ -170,7 +170,7 @@ class SourceRow(Row):
 
 
 class ArrivalRow(Row):
-    """A study that came over the network; `due_at` is when it counts as whole, None once settled."""
+    """A study from the network; `due_at` is when it counts as whole, None once settled."""
 
     __tablename__ = "arrivals"
 

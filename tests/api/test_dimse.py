@@ -47,6 +47,7 @@ from app.store import Store
 from app.worker import run_analysis
 from tests.api.conftest import Serve, post
 from tests.api.test_cli import alive, get, serving
+from tests.api.test_dicomweb_store import stow
 from tests.app import studies
 from tests.judges import judge
 from tests.listener import Listening, listening
@@ -768,6 +769,22 @@ def test_a_muscle_starts_what_waits(serve: Serve, tmp_path: Path) -> None:
     assert changed.json()["request"]["side"] == "right"
     assert changed.json()["request"]["clicks"] == [{"column": 30, "row": 30}]
     assert (changed.json()["state"], changed.json()["missing"]) == ("draft", [])
+
+
+def test_a_stowed_study_is_routed_too(serve: Serve, tmp_path: Path) -> None:
+    """What comes by STOW-RS is held against the same rules; the calling AE is nobody's then."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "rules:\n"
+        "  - {name: ae, when: {calling_ae: SCANNER}, then: {muscle: triceps_brachii}}\n"
+        "  - {name: arm, when: {body_part: ARM}, then: {muscle: biceps_brachii}}\n"
+    )
+    client = serve(routing_rules=rules, study_quiet_s=0.2)
+    path = write(tmp_path, Laterality="L", BodyPartExamined="ARM")
+    assert stow(client, path.read_bytes()).status_code == 200
+    made = until_made(client, 1)
+    assert (made["created_by"], made["state"]) == ("routing:arm", "draft")
+    assert made["request"] == {"jurisdiction": "US", "muscle": "biceps_brachii", "side": "left"}
 
 
 def test_serve_takes_studies_and_forgets_none(

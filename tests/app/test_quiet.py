@@ -216,7 +216,7 @@ def test_a_study_that_waits_takes_late_images(opened: Opener, tmp_path: Path) ->
 
 def test_a_late_image_waits_for_the_running_job(opened: Opener, tmp_path: Path) -> None:
     """While the analysis is being made, late images wait for its end."""
-    parts, study = opened(workloads.slow, **rules(tmp_path)), generate_uid()
+    parts, study = opened(workloads.slow, drain_s=0.1, **rules(tmp_path)), generate_uid()
     push(parts, study, 1, StudyDescription="biceps", Laterality="L")
     end = time.monotonic() + 30
     while not analyses(parts):
