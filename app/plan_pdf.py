@@ -25,6 +25,7 @@ from imaging.lettering import FONT_FILES, FONT_FOLDER
 
 PLAIN, BOLD = "DejaVu", "DejaVu-Bold"
 INK, QUIET, RULE = HexColor("#14181f"), HexColor("#59626f"), HexColor("#c9ced6")
+NAME_BY_HAND, BIRTH_BY_HAND = "Patient " + "_" * 28, "Id or birth date " + "_" * 21
 ORANGE, VERMILION = HexColor("#e69f00"), HexColor("#d55e00")
 PAGE_WIDTH, PAGE_HEIGHT = A4
 MARGIN = 15 * mm
@@ -34,6 +35,7 @@ HEAD_HEIGHT, FOOT_HEIGHT = 22 * mm, 36 * mm
 
 TEXT = ParagraphStyle("text", fontName=PLAIN, fontSize=8, leading=10.4, textColor=INK)
 SMALL = ParagraphStyle("small", parent=TEXT, fontSize=6.8, leading=8.6, textColor=QUIET)
+STOP = ParagraphStyle("stop", parent=TEXT, fontName=BOLD, textColor=HexColor("#a34400"))
 NOTE = ParagraphStyle("note", parent=SMALL, fontSize=6.5, leading=8.2)
 HEADING = ParagraphStyle(
     "heading", parent=TEXT, fontName=BOLD, fontSize=9, leading=12, spaceBefore=5, spaceAfter=2
@@ -90,7 +92,8 @@ def _head(
     page.setFont(BOLD, 15)
     page.drawString(MARGIN, top - 12, title)
     page.setFont(PLAIN, 9)
-    for index, line in enumerate(identifiers):
+    # Of nobody that the image or the request names: a person writes it on the print.
+    for index, line in enumerate(identifiers or (NAME_BY_HAND, BIRTH_BY_HAND)):
         page.drawRightString(MARGIN + COLUMN, top - 9 - index * 11, line)
     left = MARGIN
     warnings = [mark for mark in plan["marks"] if not mark.startswith("SUGGESTION")]
@@ -221,8 +224,10 @@ def _dose(plan: Mapping[str, Any]) -> list[Flowable]:
 
 def _cautions(plan: Mapping[str, Any]) -> list[Flowable]:
     found: list[Flowable] = [
-        _words(f"{'STOP. ' if c['blocks_confirmation'] else ''}{c['text']} [{c['source']}]", SMALL)
-        for c in plan["cautions"]
+        _words(f"STOP. {c['text']} [{c['source']}]", STOP)
+        if c["blocks_confirmation"]
+        else _words(f"{c['text']} [{c['source']}]", SMALL)
+        for c in sorted(plan["cautions"], key=lambda c: not c["blocks_confirmation"])
     ]
     found += [_words(f"Unanswered: {q['text']}", SMALL) for q in plan.get("unanswered", ())]
     return found or [Spacer(1, 1)]

@@ -326,6 +326,14 @@ def test_two_identifiers_stand_on_every_picture_and_page(plain: StoredAnalysis) 
     assert "urn:oid:1.2.3.4" in bundle
 
 
+def test_a_page_of_nobody_asks_for_the_name(plain: StoredAnalysis) -> None:
+    """Where neither image nor request names the patient, the print has room for a hand."""
+    with pypdfium2.PdfDocument(reporting.pdf(replace(plain, request={}))) as document:
+        words = document[0].get_textpage().get_text_range()
+    assert "Patient ____" in words
+    assert "Id or birth date ____" in words
+
+
 def test_nothing_is_printed_outside_the_margins(clip: StoredAnalysis) -> None:
     """Rendered, the page is white within ten millimetres of each edge."""
     with pypdfium2.PdfDocument(reporting.pdf(clip)) as document:
