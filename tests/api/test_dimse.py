@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -255,9 +256,16 @@ def send_raw(listener: Listening, path: Path, announced: str) -> int:
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Listening, Path]]:
-    """A listener that takes no conflict and nothing over a MiB, and its data folder."""
+    """A listener that takes no conflict, nothing over a MiB, five calls, and little silence."""
     data = tmp_path_factory.mktemp("strict")
-    with listening(data, on_conflict="refuse", max_file_bytes=1 << 20) as listener:
+    settings = {
+        "on_conflict": "refuse",
+        "max_file_bytes": 1 << 20,
+        "dimse_max_associations": 5,
+        "dimse_idle_s": 3,
+        "dimse_acse_s": 3,
+    }
+    with listening(data, **settings) as listener:
         yield listener, data
 
 
@@ -316,6 +324,45 @@ def test_only_listed_peers_may_call(here: tuple[Listening, Path]) -> None:
         told = listener.call("echoscu", calling=calling)
         assert told.returncode != 0
         assert "Calling AE Title Not Recognized" in told.stderr + told.stdout
+
+
+def until_closed(call: socket.socket) -> bytes:
+    """What still came before the other side closed the connection."""
+    said = b""
+    with contextlib.suppress(ConnectionResetError):
+        while more := call.recv(4096):
+            said += more
+    return said
+
+
+def test_nobody_holds_the_listener(strict: tuple[Listening, Path]) -> None:
+    """Silence, half a request, noise and a length without end are all cut off, one call too many
+    is rejected, and no thread is left of any."""
+    listener, _ = strict
+    threads = Path(f"/proc/{listener.pid}/task")
+    ae = AE("SCANNER")
+    ae.add_requested_context("1.2.840.10008.1.1")
+    request = opening(ae)
+    before = len(list(threads.iterdir()))
+    with ExitStack() as stack:
+
+        def call(data: bytes) -> socket.socket:
+            to = socket.create_connection(("127.0.0.1", listener.port), timeout=30)
+            stack.enter_context(to).sendall(data)
+            return to
+
+        accepted = [call(request) for _ in range(5)]
+        assert [c.recv(1) for c in accepted] == [b"\x02"] * 5
+        assert call(request).recv(1) == b"\x03"
+        for silent in accepted:
+            assert b"\x07\x00\x00\x00\x00\x04" in until_closed(silent)
+        for odd in (b"", request[:30], b"\x01\x00\xff\xff\xff\xff", b"GET / HTTP/1.1\r\n\r\n"):
+            until_closed(call(odd))
+    end = time.monotonic() + 30
+    while len(list(threads.iterdir())) > before:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert listener.call("echoscu").returncode == 0
 
 
 def test_outside_loopback_peers_must_be_listed(tmp_path: Path, capfd: Any) -> None:
