@@ -115,7 +115,8 @@ def create_app(services: Services) -> FastAPI:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, AppError | ClinicError | ImagingError | EdgeProblem)  # noqa: S101
+    known = AppError | ClinicError | ImagingError | EdgeProblem
+    assert isinstance(error, known)  # noqa: S101 -- registered for these alone
     headers = error.headers if isinstance(error, EdgeProblem) else None
     return problems.respond(problems.of_error(error), request, headers)
 

@@ -204,21 +204,6 @@ class Deletion(_Body):
     reason: Short = Field(examples=["sent twice"])
 
 
-class MeasuredVolume(_Body):
-    """A volume that was measured before, with its interval where one is known."""
-
-    volume_ml: Positive
-    interval_ml: tuple[Positive, Positive] | None = None
-    method: Short = "given"
-
-
-class WhatIf(_Body):
-    """Clinical inputs and a measured volume: a dose without an image."""
-
-    request: AnalysisRequest
-    volume: MeasuredVolume | None = None
-
-
 class Me(_Body):
     """Who is signed in, and what they may do."""
 
@@ -303,6 +288,21 @@ class DeliveryRequest(_Body):
         if (self.destination is None) == (self.delivery is None):
             raise ValueError("name either a destination or a delivery")
         return self
+
+
+class MeasuredVolume(_Body):
+    """A volume that was measured before, with its interval where one is known."""
+
+    volume_ml: Positive
+    interval_ml: tuple[Positive, Positive] | None = None
+    method: Short = "given"
+
+
+class WhatIf(_Body):
+    """Clinical inputs and a measured volume: a dose without an image."""
+
+    request: AnalysisRequest
+    volume: MeasuredVolume | None = None
 
 
 AnalysisKey = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]

@@ -22,7 +22,11 @@ router = APIRouter(prefix="/api/v1", tags=["deliveries"])
 NOT_LISTED = "This target is not listed in the settings any more, so nothing is sent to it."
 
 
-@router.get("/destinations", response_model=list[schemas.DestinationDocument])
+@router.get(
+    "/destinations",
+    response_model=list[schemas.DestinationDocument],
+    responses=refusals(),
+)
 def get_destinations(parts: Parts, principal: Reader) -> list[dict[str, Any]]:
     """Where objects may be sent, by name; addresses stay in the settings."""
     return [

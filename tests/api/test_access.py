@@ -22,7 +22,7 @@ from api.auth import ALL_SCOPES
 from api.deps import DECLARED
 from api.rates import Buckets
 from app.settings import SCOPES
-from tests.api.conftest import ANALYSES, Serve, assert_problem, draft, parts_of, post
+from tests.api.conftest import ANALYSES, Serve, assert_problem, draft, filled, parts_of, post
 from tests.api.issuer import AUDIENCE, CLIENT, MockIssuer, mock_issuer, rsa_key
 from tests.api.test_edge import bearer, key
 from tests.api.test_review import ANSWERED, WAIT
@@ -89,18 +89,6 @@ def declared(client: TestClient) -> dict[tuple[str, str], set[str | None]]:
         for method in sorted(route.methods):
             found[method, str(context.path)] = asked_of(route.dependant)
     return found
-
-
-def address_of(path: str) -> str:
-    parts = [
-        "0" if name.startswith("{number") else "1.2.3" if "uid" in name else UNKNOWN
-        for name in path.split("/")
-        if name.startswith("{")
-    ]
-    for part in parts:
-        head, _, rest = path.partition("{")
-        path = head + part + rest.partition("}")[2]
-    return path
 
 
 def part(data: bytes) -> str:
@@ -180,7 +168,7 @@ def test_access_matrix(serve: Serve, issuer: MockIssuer) -> None:
         needed = next(iter(scopes))
         if needed is None:
             continue
-        address = address_of(path)
+        address = filled(path)
         for name, headers in wrong.items():
             answer = client.request(method, address, headers=headers)
             assert answer.status_code == 401, f"{method} {path} with {name}: {answer.status_code}"

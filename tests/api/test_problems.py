@@ -11,7 +11,7 @@ from api import problems
 from app.clinic.errors import ClinicError
 from app.errors import AppError
 from imaging.errors import ImagingError
-from tests.api.conftest import ANALYSES, Serve, assert_problem, draft, parts_of, post
+from tests.api.conftest import ANALYSES, Serve, assert_problem, draft, filled, parts_of, post
 from tests.app import workloads
 
 UNKNOWN = "0" * 32
@@ -39,6 +39,7 @@ def test_unknown_analyses_are_problems_everywhere(client: TestClient) -> None:
     """Every route of an analysis answers 404, or what it misses, for one that is not there."""
     bodies: dict[str, Any] = {
         "confirmation": {"revision": 1, "clinician": {"name": "Dr. A"}},
+        "deliveries": {"destination": "pacs"},
         "deletion": {"reason": "sent twice"},
         "administration": {
             "product": "XEOMIN",
@@ -50,7 +51,7 @@ def test_unknown_analyses_are_problems_everywhere(client: TestClient) -> None:
     for method, path in every_operation(client):
         if "{analysis_id}" not in path:
             continue
-        address = path.format(analysis_id=UNKNOWN, number=0)
+        address = filled(path)
         body = bodies.get(path.rsplit("/", 1)[-1], {} if method in ("post", "patch") else None)
         answer = client.request(method, address, json=body, headers={"If-Match": '"r1-v1"'})
         assert_problem(answer, 404, "not_found")
@@ -61,7 +62,7 @@ def test_unknown_analyses_are_problems_everywhere(client: TestClient) -> None:
 def test_every_route_refuses_other_methods(client: TestClient) -> None:
     """A method that a route does not take is a 405 problem."""
     for path in {path for _, path in every_operation(client)}:
-        address = path.format(analysis_id=UNKNOWN, number=0, code="x")
+        address = filled(path)
         assert_problem(client.delete(address), 405, "method_not_allowed")
 
 
