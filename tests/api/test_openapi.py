@@ -22,7 +22,6 @@ schemathesis = pytest.importorskip("schemathesis")
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
 
-
 @schemathesis.serializer("multipart/related")
 def one_part(ctx: Any, value: Any) -> dict[str, Any]:
     """Whatever was made up, as the only part of a STOW request."""
