@@ -75,7 +75,7 @@ SECONDS = 120
 ALIKE: dict[str, str] = {
     "amount abs(after - before) > TOLERANCE  →  abs(after - before) >= TOLERANCE": "no difference "
     "is exactly the tolerance of floating point",
-    "dosing …a.after_units < a.before_units  →  …a.after_units <= a.before_units": "no adjustment "
+    "dosing a.after_units < a.before_units  →  a.after_units <= a.before_units": "no adjustment "
     "leaves the Units as they were",
     "dosing amount.units < low - TOLERANCE  →  amount.units <= low - TOLERANCE": "no dose is "
     "exactly the tolerance below",
