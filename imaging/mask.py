@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.arrays import BoolMask, GreyImage
+from imaging.arrays import BoolMask, FloatArray, GreyImage
 from imaging.errors import UnreadableFile
 from imaging.geometry import ImagePoint
 
@@ -65,13 +65,17 @@ def contours(mask: BoolMask, *, holes: bool = False) -> tuple[tuple[ImagePoint, 
     corner are parts of their own. With `holes`, the boundaries of holes follow as polygons too,
     and filling all of them by the even-odd rule gives the mask back.
     """
+    return tuple(
+        tuple(ImagePoint(column=float(c), row=float(r)) for c, r in loop)
+        for loop in _sorted_loops(mask, holes=holes)
+    )
+
+
+def _sorted_loops(mask: BoolMask, *, holes: bool) -> list[list[tuple[int, int]]]:
     loops = [(_signed_area(loop), loop) for loop in _boundary_loops(mask)]
     outer = sorted((x for x in loops if x[0] > 0), key=lambda x: (-x[0], x[1]))
     inner = sorted((x for x in loops if x[0] < 0), key=lambda x: (x[0], x[1])) if holes else []
-    return tuple(
-        tuple(ImagePoint(column=float(c), row=float(r)) for c, r in loop)
-        for _, loop in [*outer, *inner]
-    )
+    return [loop for _, loop in [*outer, *inner]]
 
 
 # Directions of walking along pixel edges, the mask on the right hand (rows grow downwards):
@@ -154,24 +158,31 @@ def smooth_contours(mask: BoolMask | None) -> tuple[tuple[ImagePoint, ...], ...]
 
     For the eye only: areas and positions come from the mask itself.
     """
+    return tuple(
+        tuple(ImagePoint(column=c, row=r) for c, r in ring.tolist()) for ring in smooth_rings(mask)
+    )
+
+
+def smooth_rings(mask: BoolMask | None) -> tuple[FloatArray, ...]:
+    """The same borders as arrays of (column, row), for those who need many of them."""
     if mask is None or not mask.any():
         return ()
-    return tuple(_smooth(border) for border in contours(mask, holes=True) if len(border) >= 4)
+    return tuple(_smooth(loop) for loop in _sorted_loops(mask, holes=True) if len(loop) >= 4)
 
 
-def _smooth(border: Sequence[ImagePoint]) -> tuple[ImagePoint, ...]:
-    corner = np.array([(p.column, p.row) for p in border])
+def _smooth(border: Sequence[tuple[int, int]]) -> FloatArray:
+    corner = np.array(border, dtype=np.float64)
     following = np.roll(corner, -1, axis=0)
     lengths = np.abs(following - corner).sum(axis=1).astype(int)
     edge = np.repeat(np.arange(len(corner)), lengths)
     along = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 0.5
-    path = corner[edge] + (following - corner)[edge] * (along / lengths[edge])[:, None]
+    path: FloatArray = corner[edge] + (following - corner)[edge] * (along / lengths[edge])[:, None]
     if len(path) >= 24:
         taps = np.array([1, 2, 3, 4, 3, 2, 1]) / 16.0
         padded = np.concatenate([path[-3:], path, path[:3]])
         path = np.stack([np.convolve(padded[:, axis], taps, "valid") for axis in (0, 1)], axis=1)
         path = path[::2]
-    return tuple(ImagePoint(column=float(c), row=float(r)) for c, r in path)
+    return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

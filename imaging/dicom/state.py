@@ -18,14 +18,14 @@ from PIL import ImageCms
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from imaging.arrays import BoolMask
+from imaging.arrays import BoolMask, FloatArray
 from imaging.calibration import Calibration
 from imaging.dicom.content import image_reference
 from imaging.dicom.header import number_of_frames, text_of
 from imaging.dicom.instance import NewInstance, date_and_time, header_of, new_dataset, to_bytes
 from imaging.dicom.seg import decimal_string
 from imaging.geometry import ImagePoint
-from imaging.mask import smooth_contours
+from imaging.mask import smooth_rings
 
 GRAYSCALE_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
 COLOUR_STATE = "1.2.840.10008.5.1.4.1.1.11.2"
@@ -152,7 +152,7 @@ def _layer(name: str, order: int) -> Dataset:
 
 def _annotations(header: Dataset, frame: StateFrame) -> list[Dataset]:
     found = []
-    rings = smooth_contours(frame.muscle)
+    rings = smooth_rings(frame.muscle)
     if rings:
         item = _annotation(header, frame.frame, CONTOUR_LAYER)
         item.GraphicObjectSequence = DicomSequence(_polyline(ring) for ring in rings)
@@ -186,10 +186,9 @@ def _annotation(header: Dataset, frame: int | None, layer: str) -> Dataset:
     return item
 
 
-def _polyline(ring: Sequence[ImagePoint]) -> Dataset:
+def _polyline(ring: FloatArray) -> Dataset:
     """A closed polyline; its first point stands at its end again (PS3.3 C.10.5.1.2)."""
-    points = np.array([(p.column, p.row) for p in ring], dtype=np.float32)
-    thin = cv2.approxPolyDP(points, CONTOUR_TOLERANCE_PX, True).reshape(-1, 2)
+    thin = cv2.approxPolyDP(ring.astype(np.float32), CONTOUR_TOLERANCE_PX, True).reshape(-1, 2)
     closed = np.concatenate([thin, thin[:1]])
     item = Dataset()
     item.GraphicAnnotationUnits = "PIXEL"
