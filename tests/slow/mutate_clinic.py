@@ -79,7 +79,7 @@ ALIKE: dict[str, str] = {
     "leaves the Units as they were",
     "dosing amount.units < low - TOLERANCE  →  amount.units <= low - TOLERANCE": "no dose is "
     "exactly the tolerance below",
-    "dosing units > dose.units.value  →  units <= dose.units.value": "no dose is exactly "
+    "dosing units < dose.label_min_unit…  →  units <= dose.label_min_unit…": "no dose is exactly "
     "the tolerance below",
 }
 """Mutants that change no number, by their name without the line, each with the reason."""
