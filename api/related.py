@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:  # the name is there for type checkers alone
 
 DICOM = "application/dicom"
 BLOCK = 1 << 20
+MAX_WAITING = 16
+"""Blocks that came in and are not written yet."""
 
 
 async def receive_objects(
@@ -53,33 +56,49 @@ async def receive_objects(
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > settings.max_body_bytes:
         raise too_large("The upload", settings.max_body_bytes)
-    reader = _ObjectReader(uploads, blobs, settings)
-    parser = MultipartParser(boundary, reader.callbacks())
     size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > settings.max_body_bytes:
-                raise too_large("The upload", settings.max_body_bytes)
-            parser.write(chunk)
-        parser.finalize()
-        if not reader.ended:
-            raise broken("it ends in the middle of a part")
-    except MultipartParseError as error:
-        raise broken(str(error)) from None
-    finally:
-        # What was flushed to the disk while the body came in is waited for in any case.
-        await asyncio.gather(*reader.flushed, return_exceptions=True)
+    # Hashing and writing release the interpreter: a thread does both while the next bytes come.
+    with ThreadPoolExecutor(1, "stow") as writer, ThreadPoolExecutor(2, "flush") as flusher:
+        reader = _ObjectReader(uploads, blobs, settings, writer, flusher)
+        parser = MultipartParser(boundary, reader.callbacks())
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > settings.max_body_bytes:
+                    raise too_large("The upload", settings.max_body_bytes)
+                parser.write(chunk)
+                while len(reader.writing) > MAX_WAITING:
+                    await asyncio.wrap_future(reader.writing.popleft())
+            parser.finalize()
+            if not reader.ended:
+                raise broken("it ends in the middle of a part")
+            for written in reader.writing:
+                await asyncio.wrap_future(written)
+            for flushed in reader.flushing:
+                await asyncio.wrap_future(flushed)
+        except MultipartParseError as error:
+            raise broken(str(error)) from None
 
 
 class _ObjectReader:
     """The parser's callbacks: each part becomes an upload."""
 
-    def __init__(self, uploads: list[Upload], blobs: Blobs, settings: Settings) -> None:
+    def __init__(
+        self,
+        uploads: list[Upload],
+        blobs: Blobs,
+        settings: Settings,
+        writer: Executor,
+        flusher: Executor,
+    ) -> None:
         self._uploads, self._blobs, self._settings = uploads, blobs, settings
+        self._writer, self._flusher = writer, flusher
         self._name = self._value = self._type = b""
         self._header_bytes = 0
-        self.flushed: list[asyncio.Future[str]] = []
+        self._size = self._gathered = 0
+        self._pieces: list[bytes] = []
+        self.writing: deque[Future[None]] = deque()
+        self.flushing: list[Future[str]] = []
         self.ended = False
 
     def callbacks(self) -> MultipartCallbacks:
@@ -131,17 +150,37 @@ class _ObjectReader:
             )
         name = f"instance {len(self._uploads) + 1}"
         self._uploads.append(Upload(name=name, incoming=self._blobs.incoming()))
+        self._size = 0
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        upload = self._uploads[-1]
-        if upload.incoming.size_bytes + end - start > self._settings.max_file_bytes:
-            raise too_large(upload.name, self._settings.max_file_bytes)
-        upload.incoming.write(data[start:end])
+        self._size += end - start
+        if self._size > self._settings.max_file_bytes:
+            raise too_large(self._uploads[-1].name, self._settings.max_file_bytes)
+        self._pieces.append(data[start:end])
+        self._gathered += end - start
+        if self._gathered >= BLOCK:
+            self._write()
+
+    def _write(self) -> None:
+        incoming, pieces = self._uploads[-1].incoming, self._pieces
+        self._pieces, self._gathered = [], 0
+
+        def write() -> None:
+            for piece in pieces:
+                incoming.write(piece)
+
+        self.writing.append(self._writer.submit(write))
 
     def _close(self) -> None:
-        # The disk is waited for in a thread, while the next part comes in.
-        finish = self._uploads[-1].incoming.finish
-        self.flushed.append(asyncio.ensure_future(run_in_threadpool(finish)))
+        self._write()
+        last, incoming = self.writing[-1], self._uploads[-1].incoming
+
+        def finish() -> str:
+            last.result()
+            return incoming.finish()
+
+        # The disk is waited for in another thread, while the next part comes in.
+        self.flushing.append(self._flusher.submit(finish))
 
     def _end(self) -> None:
         self.ended = True

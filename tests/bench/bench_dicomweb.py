@@ -10,13 +10,16 @@ import argparse
 import datetime as dt
 import http.client
 import io
+import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from app.rows import InstanceRow, SeriesRow, StudyRow
 from app.store import Store
 from app.study_search import Level, search
-from tests.api.test_dicomweb_clients import running
 from tests.app import studies
-from tests.orthanc import BASIC, orthanc
+from tests.orthanc import BASIC, free_port, orthanc
 
 KIND = 'multipart/related; type="application/dicom"; boundary=b'
 ROWS, COLUMNS, FRAMES = 600, 800, 19
@@ -93,6 +95,34 @@ def stow(origin: str, objects: list[bytes], headers: dict[str, str]) -> None:
         raise SystemExit(f"{origin}: {answer.status} {said[:500]!r}")
 
 
+@contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """The origin of `sonodose serve` in a process of its own."""
+    port = free_port()
+    command = [sys.executable, "-m", "api.cli", "serve", "--port", str(port)]
+    given = {
+        **os.environ,
+        "SONODOSE_DATA_DIR": str(folder),
+        "SONODOSE_MAX_BODY_BYTES": str(4 << 30),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    process = subprocess.Popen(command, env=given)  # noqa: S603 -- our own program
+    try:
+        while True:
+            time.sleep(0.2)
+            with suppress(OSError):
+                ready = http.client.HTTPConnection(f"127.0.0.1:{port}")
+                ready.request("GET", "/readyz")
+                if ready.getresponse().status == 200:
+                    break
+            if process.poll() is not None:
+                raise SystemExit("sonodose did not start")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def at_once(send: Callable[[list[bytes]], None], objects: list[bytes], senders: int) -> float:
     """Seconds until all objects are stored, sent by so many clients at once."""
     threads = [
@@ -110,7 +140,7 @@ def store_beside_orthanc(count: int) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         orthanc(Path(folder) / "pacs") as pacs,
-        running(Path(folder) / "ours", max_body_bytes=4 << 30) as ours,
+        running(Path(folder) / "ours") as ours,
     ):
         theirs = f"http://127.0.0.1:{pacs.http_port}"
         for senders in (1, 4):
