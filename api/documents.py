@@ -8,9 +8,10 @@ from typing import Any
 
 from api import problems
 from app.analysis import State
-from app.records import AnalysisRecord, FileRecord, ListedAnalysis
+from app.records import AnalysisRecord, FileRecord
 from app.rows import RevisionRow
 from app.services import Services
+from app.worklist import ListedAnalysis
 
 BASE = "/api/v1/analyses"
 SHOWN = (
@@ -125,8 +126,10 @@ def _file(number: int, file: FileRecord) -> dict[str, Any]:
     }
 
 
-def listed_document(listed: ListedAnalysis) -> dict[str, Any]:
+def listed_document(parts: Services, listed: ListedAnalysis) -> dict[str, Any]:
     """A line of the work list."""
+    stage = parts.runner.stage(listed.id) or listed.stage
+    problem = None if listed.problem is None else problems.of_record(listed.problem)
     return {
         "id": listed.id,
         "created_at": listed.created_at.isoformat(),
@@ -137,6 +140,12 @@ def listed_document(listed: ListedAnalysis) -> dict[str, Any]:
         "side": listed.side,
         "product": listed.product,
         "patient_id": listed.patient_id,
+        "patient_name": listed.patient_name,
+        "problem": None
+        if problem is None
+        else {"detail": problem["detail"], "remedy": problem["remedy"]},
+        "stage": str(stage) if stage and listed.state is State.RUNNING else None,
+        "queue_position": listed.queue_position,
     }
 
 

@@ -92,6 +92,13 @@ class AnalysisDocument(BaseModel):
     links: dict[str, str]
 
 
+class ListedProblem(BaseModel):
+    """Why a listed analysis failed, and the way out."""
+
+    detail: str
+    remedy: str
+
+
 class ListedDocument(BaseModel):
     """One line of the work list."""
 
@@ -104,6 +111,10 @@ class ListedDocument(BaseModel):
     side: str | None
     product: str | None
     patient_id: str | None
+    patient_name: str | None
+    problem: ListedProblem | None
+    stage: Stage | None
+    queue_position: int | None
 
 
 class WorkList(BaseModel):

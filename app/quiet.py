@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import audit, jobs
+from app import audit, jobs, worklist
 from app.analysis import State
 from app.arrivals import DIMSE, any_due, put_off, take_due
 from app.hub import Hub
@@ -166,21 +166,24 @@ def _start(
         if ready
         else json.dumps(asked)
     )
-    patients = [(row.facts.get("identity") or {}).get("patient_id") for row in images]
-    session.add(
-        AnalysisRow(
-            id=analysis_id,
-            created_at=at,
-            updated_at=at,
-            created_by=principal,
-            state=state,
-            revision=1,
-            muscle=asked.get("muscle", ""),
-            side=asked.get("side", ""),
-            product=asked.get("product"),
-            patient_id=next((p for p in patients if p), None),
-        )
+    row = AnalysisRow(
+        id=analysis_id,
+        created_at=at,
+        updated_at=at,
+        created_by=principal,
+        state=state,
+        revision=1,
+        muscle=asked.get("muscle", ""),
+        side=asked.get("side", ""),
+        product=asked.get("product"),
     )
+    worklist.enter(
+        row,
+        asked_id=None,
+        asked_name=None,
+        identities=[image.facts.get("identity") for image in images],
+    )
+    session.add(row)
     session.flush()
     _add_revision(session, analysis_id, 1, text, state, principal, at)
     _add_sources(session, analysis_id, images, first=0, revision=1)

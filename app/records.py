@@ -98,21 +98,6 @@ class AnalysisRecord:
         return f'"r{self.revision}-v{self.version}"'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedAnalysis:
-    """One line of the work list."""
-
-    id: str
-    created_at: dt.datetime
-    updated_at: dt.datetime
-    state: State
-    revision: int
-    muscle: str | None
-    side: str | None
-    product: str | None
-    patient_id: str | None
-
-
 def new_id() -> str:
     """A name that nobody guesses and that sorts by the time it was made (UUID version 7)."""
     value = (time.time_ns() // 1_000_000) << 80 | 7 << 76 | secrets.randbits(76)
@@ -250,39 +235,4 @@ def revisions(session: Session, analysis_id: str) -> list[RevisionRow]:
             .where(RevisionRow.analysis_id == analysis_id)
             .order_by(RevisionRow.revision)
         )
-    )
-
-
-def work_list(
-    session: Session,
-    *,
-    limit: int,
-    before: str | None = None,
-    state: State | None = None,
-    muscle: str | None = None,
-    patient_id: str | None = None,
-) -> tuple[ListedAnalysis, ...]:
-    """The newest analyses first, at most `limit`, older than the id `before`."""
-    query = select(AnalysisRow).order_by(AnalysisRow.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(AnalysisRow.id < before)
-    if state is not None:
-        query = query.where(AnalysisRow.state == state.value)
-    if muscle is not None:
-        query = query.where(AnalysisRow.muscle == muscle)
-    if patient_id is not None:
-        query = query.where(AnalysisRow.patient_id == patient_id)
-    return tuple(
-        ListedAnalysis(
-            id=row.id,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            state=State(row.state),
-            revision=row.revision,
-            muscle=row.muscle or None,
-            side=row.side or None,
-            product=row.product,
-            patient_id=row.patient_id,
-        )
-        for row in session.scalars(query)
     )

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import audit, jobs, outbox
+from app import audit, jobs, outbox, worklist
 from app.analysis import State
 from app.errors import ConfirmationRefused, StaleEdit, StateConflict
 from app.records import AnalysisRecord, analysis_row, load
@@ -101,7 +101,7 @@ def amend(
         row.muscle = "" if "muscle" in unnamed else request.muscle
         row.side = "" if "side" in unnamed else request.side
         row.product = request.product
-        row.patient_id = request.patient.id or row.patient_id
+        worklist.enter(row, asked_id=request.patient.id, asked_name=request.patient.name)
         session.add(
             RevisionRow(
                 analysis_id=analysis_id,

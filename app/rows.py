@@ -138,7 +138,10 @@ class SeriesRow(Row):
 
 
 class AnalysisRow(Row):
-    """One study's plan in the making: its current revision and state; `version` is its ETag."""
+    """One study's plan in the making: its current revision and state; `version` is its ETag.
+
+    `sought` holds the words that it is found by, folded: lower case, without accents.
+    """
 
     __tablename__ = "analyses"
 
@@ -153,8 +156,12 @@ class AnalysisRow(Row):
     side: Mapped[str] = mapped_column(String(8))
     product: Mapped[str | None] = mapped_column(String(200))
     patient_id: Mapped[str | None] = mapped_column(String(200), index=True)
+    patient_name: Mapped[str | None] = mapped_column(String(400))
+    sought: Mapped[str] = mapped_column(String(500), server_default="")
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 -- read as it stands
+    # What a search looks at lies in the index, which is read in its order.
+    __table_args__ = (Index("ix_analyses_sought", "id", "state", "sought"),)
 
 
 class SourceRow(Row):

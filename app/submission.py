@@ -6,13 +6,13 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from app import audit, jobs
+from app import audit, jobs, worklist
 from app.analysis import State
 from app.archive import Compared, add_instance, write_compared
 from app.blobs import Blobs
@@ -70,7 +70,7 @@ def submit(
             request,
             asked,
             [(file.name, digest) for file, digest in zip(files, digests, strict=True)],
-            patients=[f.facts.identity.patient_id for f in files if f.facts.identity is not None],
+            identities=[asdict(f.facts.identity) for f in files if f.facts.identity is not None],
             principal=principal,
             key=idempotency_key,
             fingerprint=fingerprint,
@@ -124,7 +124,7 @@ def analyse_stored(
             request,
             asked,
             files,
-            patients=[(row.facts.get("identity") or {}).get("patient_id") for row in rows],
+            identities=[row.facts.get("identity") for row in rows],
             principal=principal,
             key=idempotency_key,
             fingerprint=fingerprint,
@@ -189,27 +189,31 @@ def _add_analysis(
     asked: str,
     files: Sequence[tuple[str, str]],
     *,
-    patients: Sequence[str | None],
+    identities: Sequence[Mapping[str, Any] | None],
     principal: str,
     key: str | None,
     fingerprint: str,
     at: dt.datetime,
 ) -> None:
     """Enters an analysis of (name, SHA-256) files with its job, its key and its audit entry."""
-    session.add(
-        AnalysisRow(
-            id=analysis_id,
-            created_at=at,
-            updated_at=at,
-            created_by=principal,
-            state=State.QUEUED,
-            revision=1,
-            muscle=request.muscle,
-            side=request.side,
-            product=request.product,
-            patient_id=request.patient.id or next((p for p in patients if p), None),
-        )
+    row = AnalysisRow(
+        id=analysis_id,
+        created_at=at,
+        updated_at=at,
+        created_by=principal,
+        state=State.QUEUED,
+        revision=1,
+        muscle=request.muscle,
+        side=request.side,
+        product=request.product,
     )
+    worklist.enter(
+        row,
+        asked_id=request.patient.id,
+        asked_name=request.patient.name,
+        identities=identities,
+    )
+    session.add(row)
     session.add(
         RevisionRow(
             analysis_id=analysis_id,

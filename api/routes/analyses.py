@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Body, Header, Path, Query
 from pydantic import ValidationError
@@ -30,6 +31,7 @@ from app.request_inputs import clinical_inputs
 from app.services import Services
 from app.submission import StoredImages, Submitted, analyse_stored, submit
 from app.unpack import unpack
+from app.worklist import work_list
 
 router = APIRouter(prefix="/api/v1/analyses", tags=["analyses"])
 
@@ -264,21 +266,33 @@ def list_analyses(
     state: State | None = None,
     muscle: Annotated[str | None, Query(max_length=200)] = None,
     patient_id: Annotated[str | None, Query(max_length=200)] = None,
+    search: Annotated[
+        str,
+        Query(
+            max_length=200,
+            description="Parts of the patient's name or id, the muscle, the side or the product.",
+            examples=["garcia biceps left"],
+        ),
+    ] = "",
 ) -> dict[str, Any]:
-    """The work list, the newest first; `next` leads to the following page."""
+    """The work list, the newest first; `next` leads to the following page of the same search."""
     with parts.store.read() as session:
-        found = records.work_list(
+        found = work_list(
             session,
             limit=limit + 1,
             before=before,
             state=state,
             muscle=muscle,
             patient_id=patient_id,
+            words=search,
         )
     page, more = found[:limit], len(found) > limit
+    asked = {"state": state, "muscle": muscle, "patient_id": patient_id, "search": search}
+    following = {"limit": limit, "before": page[-1].id} if more else {}
+    following.update({key: str(value) for key, value in asked.items() if value})
     return {
-        "analyses": [listed_document(line) for line in page],
-        "next": f"{BASE}?limit={limit}&before={page[-1].id}" if more else None,
+        "analyses": [listed_document(parts, line) for line in page],
+        "next": f"{BASE}?{urlencode(following)}" if more else None,
     }
 
 

@@ -7,9 +7,11 @@ import threading
 import time
 from typing import Any
 
+import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from tests.api.conftest import ANALYSES, Serve, assert_problem, contents, draft, post
+from tests.api.conftest import ANALYSES, Serve, assert_problem, contents, draft, parts_of, post
 from tests.app import studies, workloads
 
 
@@ -188,3 +190,51 @@ def test_the_catalogue_names_its_sources(client: TestClient) -> None:
         assert entry["why"]
         assert entry["unit"].startswith("mm")
     assert "models" in client.get("/api/v1/models").json()
+
+
+def test_the_work_list_finds_by_words(client: TestClient) -> None:
+    """Parts of names, ids, muscles and sides, whatever case and accents; `next` keeps them."""
+    who = {"id": "Q_7%", "name": "García Núñez, José", "age_years": 50}
+    ids = [draft(client, patient=who)["id"] for _ in range(3)]
+    draft(client, patient={"id": "Q-8", "age_years": 50}, side="right")
+
+    def found(words: str, **more: Any) -> list[str]:
+        lines = client.get(ANALYSES, params={"search": words, **more}).json()["analyses"]
+        return [line["id"] for line in lines]
+
+    assert found("garcia NUNEZ biceps") == ids[::-1]
+    assert found("garcia right") == []
+    assert found("q 7%") == ids[::-1]
+    assert found("%") == ids[::-1]
+    assert len(found("biceps_brachii")) == 4
+    assert found("garcia", state="failed") == []
+    page = client.get(ANALYSES, params={"search": "josé", "limit": 2}).json()
+    assert [line["patient_name"] for line in page["analyses"]] == [who["name"]] * 2
+    rest = client.get(page["next"]).json()
+    assert ([line["id"] for line in rest["analyses"]], rest["next"]) == (ids[:1], None)
+
+
+def test_the_work_list_says_what_failed_and_what_waits(serve: Serve) -> None:
+    """A failed line has its reason and the way out; a waiting one its place in the queue."""
+    broken = serve(workloads.unreadable)
+    assert post(broken, headers={"Prefer": "wait=30"}).status_code >= 400
+    line = broken.get(ANALYSES).json()["analyses"][0]
+    assert line["state"] == "failed"
+    assert line["problem"]["detail"]
+    assert line["problem"]["remedy"]
+
+
+def test_a_search_looks_at_its_index_alone(client: TestClient) -> None:
+    """Words are compared in the index that is read in the order of the list."""
+    with parts_of(client).store.read() as session:
+        if session.get_bind().dialect.name != "sqlite":
+            pytest.skip("asks SQLite for its plan")
+        steps = session.execute(
+            text(
+                "EXPLAIN QUERY PLAN SELECT id FROM analyses WHERE id < 'f' "
+                "AND sought LIKE '%a%' ORDER BY id DESC LIMIT 50"
+            )
+        ).all()
+    assert [step.detail for step in steps] == [
+        "SEARCH analyses USING COVERING INDEX ix_analyses_sought (id<?)"
+    ]

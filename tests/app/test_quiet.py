@@ -11,7 +11,7 @@ from typing import Any
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from app import records, review
+from app import records, review, worklist
 from app.analysis import State
 from app.archive import keep_instance
 from app.intake import Examined, Upload, examine_objects
@@ -146,7 +146,7 @@ def test_without_a_rule_it_waits(opened: Opener, tmp_path: Path) -> None:
     assert found.request == {"jurisdiction": "US"}
     assert found.image_side == "left"
     with parts.store.read() as session:
-        (listed,) = records.work_list(session, limit=5, state=State.NEEDS_TARGET)
+        (listed,) = worklist.work_list(session, limit=5, state=State.NEEDS_TARGET)
         assert (listed.muscle, listed.side, listed.patient_id) == (None, None, "P-1")
         assert session.scalar(select(JobRow)) is None
 
