@@ -146,9 +146,7 @@ def observe(used: Sequence[UsedFrame], request: AnalysisRequest) -> Observation:
     )
 
 
-def sweep_positions_mm(
-    used: Sequence[UsedFrame], request: AnalysisRequest
-) -> list[float] | None:
+def sweep_positions_mm(used: Sequence[UsedFrame], request: AnalysisRequest) -> list[float] | None:
     """Where each frame lies along the sweep, in mm: by the operator's spacing where one is given,
     else by the frames' own places in space; None where neither is known."""
     if request.sweep is not None:
