@@ -23,6 +23,9 @@ from imaging.frame import Clip
 from imaging.read import DecodeLimits, read_clip
 from models.segment import Segmenter, load_segmenter
 
+REMEMBERED = 24
+"""Answers of the network that a worker keeps: as many as a sweep has frames, some 50 MB."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisTask:
@@ -39,7 +42,7 @@ class AnalysisTask:
 @cache
 def segmenter() -> Segmenter:
     """The process's network, one thread: workers are as many as cores."""
-    return load_segmenter(threads=1)
+    return load_segmenter(threads=1, remembered=REMEMBERED)
 
 
 @cache

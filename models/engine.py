@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -45,15 +47,21 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # A picture and its mirrored one take the time of one where a core is free; the pool's
+        # threads start when first needed, and sessions may be run from several at once.
+        self._pool = ThreadPoolExecutor(2) if threads == 1 else None
         self._session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
 
     def run(self, planes: NDArray[np.float32]) -> EngineOutput:
         """Logits for (n, channels, size, size) float32 input planes."""
-        dense, view, not_muscle, quality = self._session.run(
-            ["dense", "view", "not_muscle", "quality"],
-            {"channels": np.ascontiguousarray(planes, np.float32)},
+        if self._pool is None or len(planes) == 1:
+            parts = [self._run(planes)]
+        else:
+            parts = list(self._pool.map(self._run, planes[:, None]))
+        dense, view, not_muscle, quality = (
+            np.concatenate(part) for part in zip(*parts, strict=True)
         )
         return EngineOutput(
             dense=np.asarray(dense, np.float32),
@@ -61,6 +69,12 @@ class OnnxEngine:
             not_muscle=np.asarray(not_muscle, np.float32),
             quality=np.asarray(quality, np.float32),
         )
+
+    def _run(self, planes: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        outputs = ["dense", "view", "not_muscle", "quality"]
+        given = {"channels": np.ascontiguousarray(planes, np.float32)}
+        answers: Sequence[NDArray[np.float32]] = self._session.run(outputs, given)
+        return answers
 
 
 def read_weights(path: Path, card: ModelCard) -> bytes:

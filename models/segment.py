@@ -7,6 +7,9 @@ and withhold it where it cannot be trusted.
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +22,14 @@ from numpy.typing import NDArray
 from imaging.arrays import BoolMask, GreyImage
 from imaging.geometry import PixelBox
 from imaging.sector import find_sector
-from models.card import PACKAGED_STEM, WEIGHTS_FOLDER, Curve, ModelCard, read_card
+from models.card import (
+    PACKAGED_STEM,
+    WEIGHTS_FOLDER,
+    Curve,
+    ModelCard,
+    asked_case,
+    read_card,
+)
 from models.channels import VIEW_OUTPUTS
 from models.engine import EngineOutput, InferenceEngine, OnnxEngine, read_weights
 from models.prompt_planes import input_planes
@@ -156,21 +166,36 @@ class Look:
 
 
 class Segmenter:
-    """Segments images with one network and its card."""
+    """Segments images with one network and its card.
 
-    def __init__(self, engine: InferenceEngine, card: ModelCard) -> None:
+    The last `remembered` answers are kept: while a plan is edited the picture stays the same, and
+    a click on one frame of a sweep leaves the others as they were.
+    """
+
+    def __init__(self, engine: InferenceEngine, card: ModelCard, *, remembered: int = 0) -> None:
         self._engine = engine
         self.card = card
+        self._answers: OrderedDict[Hashable, Segmentation] = OrderedDict()
+        self._remembered = remembered
 
     def segment(
         self, grey: GreyImage, prompt: Prompt | None = None, *, region: PixelBox | None = None
     ) -> Segmentation:
-        """The segmentation of a (rows, columns) uint8 image.
+        """The segmentation of a (rows, columns) uint8 image; its arrays are read, not written.
 
         `region` is the ultrasound part of the picture where it is known (DICOM regions); without
         it the part is found by `imaging.sector.find_sector`.
         """
         prompt = prompt or Prompt()
+        picture = hashlib.sha256(np.ascontiguousarray(grey).data).digest()
+        asked = (picture, grey.shape, prompt, region)
+        answer = self._answers.pop(asked, None) or self._segment(grey, prompt, region)
+        self._answers[asked] = answer
+        while len(self._answers) > self._remembered:
+            self._answers.popitem(last=False)
+        return answer
+
+    def _segment(self, grey: GreyImage, prompt: Prompt, region: PixelBox | None) -> Segmentation:
         seen = self.look(grey, prompt, region=region)
         sector, kept = seen.sector, seen.kept
         confidence = _at(self.card.calibration.confidence, seen.quality)
@@ -181,7 +206,9 @@ class Segmenter:
         lines = seen.logits[3] > 0
         candidate = _placed(kept, sector, grey.shape)
         area, thickness = float(np.count_nonzero(kept)), thickness_of(kept)
-        limits = self.card.calibration
+        view = View(VIEW_OUTPUTS[best_view])
+        case = asked_case(view.value, len(prompt.clicks), boxed=prompt.box is not None)
+        limits = self.card.calibration.intervals_of(case)
         return Segmentation(
             muscle=np.zeros_like(candidate) if abstained else candidate,
             candidate=candidate,
@@ -189,7 +216,7 @@ class Segmenter:
             vessel=vessel,
             aponeurosis=_placed(lines, sector, grey.shape),
             objects=(*nerves, *vessels),
-            view=View(VIEW_OUTPUTS[best_view]),
+            view=view,
             view_score=float(seen.view_scores[best_view]),
             confidence=confidence,
             area_px=area,
@@ -319,7 +346,7 @@ class Segmenter:
         return _placed(mask, sector, shape), found
 
 
-def load_segmenter(path: Path | None = None, threads: int = 1) -> Segmenter:
+def load_segmenter(path: Path | None = None, threads: int = 1, *, remembered: int = 0) -> Segmenter:
     """A segmenter on ONNX Runtime with the packaged weights, or those of an `.onnx` file.
 
     The card is the JSON file of the same stem; WeightsMissing and WeightsRefused if the two are
@@ -327,7 +354,8 @@ def load_segmenter(path: Path | None = None, threads: int = 1) -> Segmenter:
     """
     path = path or WEIGHTS_FOLDER / f"{PACKAGED_STEM}.onnx"
     card = read_card(path.with_suffix(".json"))
-    return Segmenter(OnnxEngine(read_weights(path, card), threads=threads), card)
+    engine = OnnxEngine(read_weights(path, card), threads=threads)
+    return Segmenter(engine, card, remembered=remembered)
 
 
 def thickness_of(mask: BoolMask) -> float:

@@ -192,3 +192,25 @@ def test_segmenting_needs_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)  # noqa: S603
+
+
+def test_an_answer_is_kept_for_the_same_question_alone() -> None:
+    """The network runs again for another click, picture or part, and once an answer is old."""
+    asked: list[int] = []
+
+    class Counting(CardboardEngine):
+        def run(self, planes: np.ndarray) -> EngineOutput:  # type: ignore[type-arg]
+            asked.append(len(planes))
+            return super().run(planes)
+
+    segmenter = Segmenter(Counting(), cardboard().card, remembered=2)
+    grey = long_axis_picture()
+    first = segmenter.segment(grey, Prompt(clicks=(Click(column=200, row=75),)))
+    assert segmenter.segment(grey.copy(), Prompt(clicks=(Click(column=200, row=75),))) is first
+    assert len(asked) == 1
+    segmenter.segment(grey, Prompt(clicks=(Click(column=200, row=225),)))
+    segmenter.segment(grey[:-1], Prompt(clicks=(Click(column=200, row=75),)))
+    assert len(asked) == 3
+    again = segmenter.segment(grey, Prompt(clicks=(Click(column=200, row=75),)))
+    assert len(asked) == 4
+    assert np.array_equal(again.muscle, first.muscle)
