@@ -74,8 +74,15 @@ def analyse(
     return Analysis(
         state=state,
         plan=plan_document(request, used, observation.view, plan, tables),
-        masks={frame.key: labels_png(frame.muscle, *avoid_masks(frame)) for frame in used},
+        masks={frame.key: label_map(frame) for frame in used},
     )
+
+
+def label_map(frame: UsedFrame) -> bytes:
+    """What was found on the frame as a PNG label map."""
+    found = frame.segmentation
+    aponeurosis = None if found is None else found.aponeurosis
+    return labels_png(frame.muscle, *avoid_masks(frame), aponeurosis)
 
 
 def check_one_patient(clips: Iterable[Clip]) -> None:

@@ -16,6 +16,7 @@ from imaging.geometry import ImagePoint
 MUSCLE_LABEL = 1
 NERVE_LABEL = 2
 VESSEL_LABEL = 3
+APONEUROSIS_LABEL = 4
 
 
 def fill_outline(points: Sequence[ImagePoint], rows: int, columns: int) -> BoolMask:
@@ -195,22 +196,33 @@ class LabelMasks:
 
 
 def labels_png(
-    muscle: BoolMask, nerve: BoolMask | None = None, vessel: BoolMask | None = None
+    muscle: BoolMask,
+    nerve: BoolMask | None = None,
+    vessel: BoolMask | None = None,
+    aponeurosis: BoolMask | None = None,
 ) -> bytes:
-    """A PNG label map: 0 nothing, 1 muscle, 2 nerve, 3 vessel; the later label lies on top."""
+    """A PNG label map: 0 nothing, 1 muscle, 2 nerve, 3 vessel, the later on top; 4 aponeurosis
+    where none of them is."""
     labels = np.zeros(muscle.shape, dtype=np.uint8)
     labels[muscle] = MUSCLE_LABEL
     if nerve is not None:
         labels[nerve] = NERVE_LABEL
     if vessel is not None:
         labels[vessel] = VESSEL_LABEL
+    if aponeurosis is not None:
+        labels[aponeurosis & (labels == 0)] = APONEUROSIS_LABEL
     return _png(labels)
 
 
 def masks_from_png(data: bytes) -> LabelMasks:
     """The masks of a label map that `labels_png` wrote. Raises UnreadableFile for other bytes."""
     labels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if labels is None or labels.ndim != 2 or labels.dtype != np.uint8 or labels.max() > 3:
+    if (
+        labels is None
+        or labels.ndim != 2
+        or labels.dtype != np.uint8
+        or labels.max() > APONEUROSIS_LABEL
+    ):
         raise UnreadableFile(
             "The stored label map is damaged.", remedy="Run the analysis of this study again."
         )

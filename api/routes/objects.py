@@ -106,7 +106,7 @@ def get_mask(
     frame: FrameKey = None,
     revision: OLD = None,
 ) -> Response:
-    """The frame's label map: 0 nothing, 1 muscle, 2 nerve, 3 vessel."""
+    """The frame's label map: 0 nothing, 1 muscle, 2 nerve, 3 vessel, 4 aponeurosis."""
     return _object(request, parts, analysis_id, revision, "mask.png", frame)
 
 
