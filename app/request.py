@@ -82,13 +82,18 @@ class PointPart(_Part):
 
 
 class CalibrationPart(_Part):
-    """The operator's scale: millimetres per pixel, or two points and their distance."""
+    """The operator's scale: millimetres per pixel, or two points and their distance.
+
+    `ruler`: the points are ends of the ruler that was found in the picture, and a person said how
+    far apart they are.
+    """
 
     row_mm_per_px: Positive | None = None
     column_mm_per_px: Positive | None = None
     points: tuple[PointPart, PointPart] | None = None
     distance_mm: Positive | None = None
     override: bool = False
+    ruler: bool = False
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -98,6 +103,8 @@ class CalibrationPart(_Part):
             raise ValueError(
                 "give either row_mm_per_px and column_mm_per_px, or two points and distance_mm"
             )
+        if spacing and self.ruler:
+            raise ValueError("a ruler has two points and a distance")
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.request import CalibrationPart
 from imaging.calibration import Calibration, CalibrationProvenance, from_two_points
@@ -51,7 +51,14 @@ def _operator_calibration(given: CalibrationPart) -> Calibration:
             note="typed by the operator",
         )
     a, b = (ImagePoint(column=p.column, row=p.row) for p in given.points or ())
-    return from_two_points(a, b, distance_mm=given.distance_mm or 0.0)
+    made = from_two_points(a, b, distance_mm=given.distance_mm or 0.0)
+    if not given.ruler:
+        return made
+    return replace(
+        made,
+        provenance=CalibrationProvenance.BURNED_IN_RULER,
+        note=f"ruler found in the picture, said to be {given.distance_mm:g} mm long",
+    )
 
 
 def _apart(a: Calibration, b: Calibration) -> float:

@@ -88,3 +88,16 @@ def test_centimetres_typed_as_millimetres_are_refused() -> None:
     """A scale that no ultrasound image has is refused rather than used."""
     with pytest.raises(CalibrationRefused, match="not the scale"):
         decide_scale(clip(None), given(12.0))
+
+
+def test_a_ruler_in_the_picture_counts_once_a_person_said_its_length() -> None:
+    """The scale is the same as by two points, and its provenance says where it comes from."""
+    points = ({"column": 10, "row": 0}, {"column": 10, "row": 400})
+    asked = CalibrationPart.model_validate({"points": points, "distance_mm": 40, "ruler": True})
+    used = decide_scale(clip(None), asked).used
+    assert used is not None
+    assert used.row_mm_per_px == pytest.approx(0.1)
+    assert used.provenance is CalibrationProvenance.BURNED_IN_RULER
+    assert "40 mm" in used.note
+    with pytest.raises(ValueError, match="two points"):
+        CalibrationPart(row_mm_per_px=0.1, column_mm_per_px=0.1, ruler=True)
