@@ -28,17 +28,43 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Intervals:
+    """How far a measurement may be off, in 95 of 100 cases."""
+
+    area_low: Curve = Curve(at=(0.0, 1.0), value=(-0.6, -0.1))
+    area_high: Curve = Curve(at=(0.0, 1.0), value=(0.6, 0.1))
+    """Confidence → log(true area / measured area) at the ends of the interval."""
+    thickness_low: Curve = Curve(at=(0.0, 1.0), value=(-0.6, -0.1))
+    thickness_high: Curve = Curve(at=(0.0, 1.0), value=(0.6, 0.1))
+    """Confidence → log(true thickness / measured thickness), likewise."""
+
+
+NOTHING_SAID: Final = "nothing"
+CLICKED: Final = "click"
+CORRECTED: Final = "corrections"
+CORRECTED_FROM_CLICKS: Final = 4
+"""A click and three that mend: so much was measured. With two or three clicks the intervals are
+those of one."""
+
+
+def asked_case(view: str, clicks: int, *, boxed: bool) -> str:
+    """`short_axis/click` and the like: which intervals hold for an answer."""
+    if clicks >= CORRECTED_FROM_CLICKS:
+        return f"{view}/{CORRECTED}"
+    return f"{view}/{CLICKED if clicks or boxed else NOTHING_SAID}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """What was measured out of fold: how the network's own judgement turns into promises."""
 
     confidence: Curve = Curve(at=(0.0, 1.0), value=(0.0, 1.0))
     """The network's judgement of its mask, 0 to 1 → the Dice to expect."""
-    area_low: Curve = Curve(at=(0.0, 1.0), value=(-0.6, -0.1))
-    area_high: Curve = Curve(at=(0.0, 1.0), value=(0.6, 0.1))
-    """Confidence → log(true area / measured area) at the ends of a 95 % interval."""
-    thickness_low: Curve = Curve(at=(0.0, 1.0), value=(-0.6, -0.1))
-    thickness_high: Curve = Curve(at=(0.0, 1.0), value=(0.6, 0.1))
-    """Confidence → log(true thickness / measured thickness), likewise."""
+    intervals: Intervals = Intervals()
+    """Of all answers together."""
+    by_case: Mapping[str, Intervals] = field(default_factory=dict)
+    """View and what was said (`asked_case`) → the intervals of such answers, where enough were
+    measured: what a person mended is surer than what nobody looked at."""
     not_muscle_limit: float = 0.5
     """Probability of "no muscle" from which the answer is withheld."""
     confidence_limit: float = 0.5
@@ -48,6 +74,10 @@ class Calibration:
     nerve_score: float = 0.5
     vessel_score: float = 0.5
     """Mean probability from which a nerve or vessel counts as seen."""
+
+    def intervals_of(self, case: str) -> Intervals:
+        """The intervals of a case, else those of all answers."""
+        return self.by_case.get(case, self.intervals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +122,13 @@ def read_card(path: Path) -> ModelCard:
         raise _refused(path, "it is not JSON") from None
     try:
         stored = record.pop("calibration")
-        fields: dict[str, Any] = {
-            name: Curve(at=tuple(value["at"]), value=tuple(value["value"]))
-            if isinstance(value, dict)
-            else float(value)
-            for name, value in stored.items()
-        }
-        calibration = Calibration(**fields)
+        intervals = _intervals(stored.pop("intervals"))
+        by_case = {case: _intervals(value) for case, value in stored.pop("by_case").items()}
+        confidence = _curve(stored.pop("confidence"))
+        limits = {name: float(value) for name, value in stored.items()}
+        calibration = Calibration(
+            confidence=confidence, intervals=intervals, by_case=by_case, **limits
+        )
         for name in ("channels", "outputs", "data"):
             record[name] = tuple(record[name])
         card = ModelCard(calibration=calibration, **record)
@@ -107,6 +137,14 @@ def read_card(path: Path) -> ModelCard:
     if (card.channels, card.outputs) != (CHANNELS, DENSE_OUTPUTS):
         raise _refused(path, "its channels are those of another network")
     return card
+
+
+def _curve(stored: Mapping[str, Any]) -> Curve:
+    return Curve(at=tuple(stored["at"]), value=tuple(stored["value"]))
+
+
+def _intervals(stored: Mapping[str, Any]) -> Intervals:
+    return Intervals(**{name: _curve(value) for name, value in stored.items()})
 
 
 def _refused(path: Path, why: str) -> WeightsRefused:

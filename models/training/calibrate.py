@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.card import Calibration, Curve
+from models.card import CORRECTED_FROM_CLICKS, Calibration, Curve, Intervals, asked_case
 from models.training.evaluate import Row, score_limit
 
 _SPECK_LOG_AREA = 4.5
 """log(true / found) of a speck under the product's smallest share of the sector."""
 _FEWEST_GROUPS = 12
-"""A bin of the interval curves holds the rows of at least so many groups."""
+"""A bin of the interval curves holds the rows of at least so many groups; a case with fewer has
+no intervals of its own."""
 
 
 def calibrate(rows: Sequence[Row], *, good_lost: float = 0.02) -> Calibration:
@@ -36,14 +37,17 @@ def calibrate(rows: Sequence[Row], *, good_lost: float = 0.02) -> Calibration:
     given = [
         row for row in muscles if not nothing_found(row) and trusted(row) >= confidence_limit
     ] or muscles
-    area_low, area_high = _interval_curves(given, trusted, lambda row: row.log_area)
-    thick_low, thick_high = _interval_curves(given, trusted, lambda row: row.log_thickness)
+    cases: dict[str, list[Row]] = {}
+    for row in given:
+        cases.setdefault(case_of(row), []).append(row)
     return Calibration(
         confidence=confidence,
-        area_low=area_low,
-        area_high=area_high,
-        thickness_low=thick_low,
-        thickness_high=thick_high,
+        intervals=_intervals(given, trusted),
+        by_case={
+            case: _intervals(own, trusted)
+            for case, own in sorted(cases.items())
+            if len({row.group for row in own}) >= _FEWEST_GROUPS
+        },
         # Never so lax that a coin's toss would pass, whatever the good images allow.
         not_muscle_limit=_rounded(
             min(0.5, max(0.002, _quantile([row.not_muscle for row in good], good, 1.0 - good_lost)))
@@ -73,6 +77,12 @@ def trusted_rows(
         and row.mode in modes
         and not (row.collection == "transverse" and row.mode == "auto")
     ]
+
+
+def case_of(row: Row) -> str:
+    """The case whose intervals hold for a row, as the product names it."""
+    clicks = {"auto": 0, "click": 1, "moved": 1, "corrected": CORRECTED_FROM_CLICKS}[row.mode]
+    return asked_case(row.view, clicks, boxed=False)
 
 
 def nothing_found(row: Row) -> bool:
@@ -129,6 +139,17 @@ def _confidence_curve(rows: Sequence[Row]) -> Curve:
     return Curve(
         at=tuple(_rounded(one) for one in knots_at),
         value=tuple(_rounded(one) for one in values),
+    )
+
+
+def _intervals(rows: Sequence[Row], trusted: Callable[[Row], float]) -> Intervals:
+    area_low, area_high = _interval_curves(rows, trusted, lambda row: row.log_area)
+    thick_low, thick_high = _interval_curves(rows, trusted, lambda row: row.log_thickness)
+    return Intervals(
+        area_low=area_low,
+        area_high=area_high,
+        thickness_low=thick_low,
+        thickness_high=thick_high,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.card import Calibration, Curve
-from models.training.calibrate import calibrate, nothing_found, trusted_rows
+from models.training.calibrate import calibrate, case_of, nothing_found, trusted_rows
 from models.training.evaluate import Report, Row, figure, quantile_over_images, report
 
 _PARTS = 5
@@ -47,9 +47,9 @@ def table(rows: Sequence[Row]) -> Report:
     """The whole table of the card out of out-of-fold rows."""
     made = report(rows)
     judged = cross_fitted(rows)
-    for view in ("long_axis", "short_axis"):
-        own = [one for one in judged if one.row.view == view]
-        _add_promises(made, own, view.replace("_", " "))
+    for case in sorted({case_of(one.row) for one in judged}):
+        own = [one for one in judged if case_of(one.row) == case]
+        _add_promises(made, own, case.replace("_", " ").replace("/", ", "))
     _add_promises(made, judged, "all views")
     return made
 
@@ -110,7 +110,7 @@ def _add_promises(made: Report, judged: Sequence[Judged], name: str) -> None:
 
 
 def _curves(one: Judged, name: str) -> tuple[Curve, Curve]:
-    limits = one.calibration
+    limits = one.calibration.intervals_of(case_of(one.row))
     if name == "area":
         return limits.area_low, limits.area_high
     return limits.thickness_low, limits.thickness_high

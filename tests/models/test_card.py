@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from models.card import Calibration, Curve, ModelCard, read_card
+from models.card import Calibration, Curve, Intervals, ModelCard, asked_case, read_card
 from models.errors import WeightsRefused
 
 
@@ -18,8 +19,18 @@ def card() -> ModelCard:
 
 def test_a_card_that_was_written_reads_back_the_same(tmp_path: Path) -> None:
     path = tmp_path / "card.json"
-    path.write_text(card().as_json())
-    assert read_card(path) == card()
+    told = Calibration(by_case={"short_axis/click": Intervals()}, vessel_score=0.6)
+    written = replace(card(), calibration=told)
+    path.write_text(written.as_json())
+    assert read_card(path) == written
+
+
+def test_the_intervals_follow_what_the_operator_said() -> None:
+    """Two clicks promise no more than one; four, which is what was measured, do."""
+    assert asked_case("short_axis", 0, boxed=False) == "short_axis/nothing"
+    assert asked_case("short_axis", 0, boxed=True) == "short_axis/click"
+    assert asked_case("long_axis", 3, boxed=False) == "long_axis/click"
+    assert asked_case("long_axis", 4, boxed=True) == "long_axis/corrections"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"calibration": {"confidence": 3}}'])

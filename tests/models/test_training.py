@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from models.segment import load_segmenter
-from models.training.calibrate import calibrate
+from models.training.calibrate import calibrate, case_of
 from models.training.data import Fold, folds_by_group, load_samples, second_belly, thinned
 from models.training.evaluate import (
     EvaluateSettings,
@@ -185,18 +185,33 @@ def test_intervals_out_of_calibration_cover_what_they_promise() -> None:
         trusted = float(np.interp(row.quality, made.confidence.at, made.confidence.value))
         if trusted < made.confidence_limit:
             continue
-        low = float(np.interp(trusted, made.area_low.at, made.area_low.value))
-        high = float(np.interp(trusted, made.area_high.at, made.area_high.value))
+        limits = made.intervals_of(case_of(row))
+        low = float(np.interp(trusted, limits.area_low.at, limits.area_low.value))
+        high = float(np.interp(trusted, limits.area_high.at, limits.area_high.value))
         covered.append(low <= row.log_area <= high)
     assert 0.9 < np.mean(covered) <= 1.0
     assert list(made.confidence.value) == sorted(made.confidence.value)
     assert made.not_muscle_limit <= 0.5
 
 
+def test_what_a_person_mended_is_promised_more_narrowly() -> None:
+    """Each case has its own intervals where enough groups were measured, else those of all."""
+    loose = made_rows()
+    tight = [
+        replace(row, view="short_axis", mode="corrected", log_area=row.log_area * 0.1)
+        for row in made_rows()
+    ]
+    made = calibrate([*loose, *tight])
+    assert set(made.by_case) == {"long_axis/nothing", "short_axis/corrections"}
+    narrow = made.intervals_of("short_axis/corrections").area_high.value
+    assert max(narrow) < min(made.intervals_of("long_axis/nothing").area_high.value)
+    assert made.intervals_of("short_axis/click") == made.intervals
+
+
 def test_promises_are_judged_by_other_groups_than_those_they_were_fitted_to() -> None:
     judged = cross_fitted(made_rows())
     assert len(judged) == 300
-    assert len({one.calibration for one in judged}) == 5
+    assert len({id(one.calibration) for one in judged}) == 5
     lines = table(made_rows()).lines
     assert 0.9 < lines["promise, all views: area inside its 95 % interval"].value <= 1
 
