@@ -38,8 +38,13 @@ export async function signOut() {
   location.assign(next);
 }
 
-/** Who is signed in. @returns {Promise<any>} */
-export const me = () => get('/me');
+/** @type {Promise<any> | null} */
+let who = null;
+/** Who is signed in, and what they may do; asked for once. @returns {Promise<any>} */
+export const me = () => (who ??= get('/me').catch((error) => {
+  who = null;
+  throw error;
+}));
 
 /**
  * @param {string} path below /api/v1, or a whole path

@@ -2,7 +2,7 @@
 
 import { me, post } from './api.js';
 import { h, put, field, select } from './dom.js';
-import { ask, note, patientOf, problemNote } from './parts.js';
+import { ask, note, patientOf, problemNote, targetName } from './parts.js';
 import { cautionNote, sitesOf, unitsText } from './plan.js';
 import { T } from './texts.js';
 
@@ -118,7 +118,7 @@ export async function confirmPlan(a, etag, known, answer) {
       };
       put(body,
         h('p', null, h('strong', null, patientOf(a)), ` · ${T.confirm.revision(a.revision)}`),
-        h('p', null, T.confirm.what(known.names[a.request.muscle] ?? a.request.muscle, T.sides[a.request.side], unitsText(a.plan), sitesOf(a).length)),
+        h('p', null, T.confirm.what(targetName(known.names, a.request), unitsText(a.plan), sitesOf(a).length)),
         stops.length ? [h('h3', null, T.confirm.stops), stops.map((/** @type {any} */ c) => cautionNote(c, known)), h('p', null, T.confirm.stopsHint)] : null,
         open ? note(T.plan.unknownKind, 'caution', h('p', null, T.confirm.open(open))) : null,
         read.length ? [h('h3', null, T.confirm.cautions), read.map((/** @type {any} */ r) => h('div.stack', null, r.element, h('label.choice', null, r.box, T.confirm.read)))] : null,

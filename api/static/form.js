@@ -9,12 +9,26 @@ import { T } from './texts.js';
 const MAS = ['0', '1', '1+', '2', '3', '4'];
 const REGIONS = ['upper_limb', 'lower_limb', 'neck'];
 
+/** The muscles and groups by limb, each with the products that have a row for it.
+ * @param {Reference} known @param {string | undefined} value @param {import('./dom.js').Props} [props] */
+export function muscleList(known, value, props) {
+  const list = h('select', props, h('option', { value: '' }, T.form.chooseMuscle),
+    [...new Set([...REGIONS, ...known.muscles.map((m) => m.limb)])].map((limb) =>
+      h('optgroup', { label: T.limbs[limb] ?? limb },
+        known.muscles.filter((m) => m.limb === limb)
+          .sort((a, b) => (known.names[a.name] < known.names[b.name] ? -1 : 1))
+          .map((m) => h('option', { value: m.name }, `${known.names[m.name]} — ${evidenceOf(known, m.name) || T.form.noRow}`)))));
+  list.value = value ?? '';
+  return list;
+}
+
 /**
  * @param {Reference} known
  * @param {any} request what is asked now
  * @param {() => void} onchange
+ * @param {string[]} [needed] what of the target must be named
  */
-export function inputsForm(known, request, onchange) {
+export function inputsForm(known, request, onchange, needed = ['muscle', 'side']) {
   const given = request ?? {};
   const patient = given.patient ?? {};
   const changed = () => onchange();
@@ -32,17 +46,7 @@ export function inputsForm(known, request, onchange) {
     return h('div', null, field(name, input), slider);
   };
 
-  const muscle = h('select', { required: true, onchange: changed },
-    h('option', { value: '' }, T.form.chooseMuscle),
-    [...new Set([...REGIONS, ...known.muscles.map((m) => m.limb)])].map((limb) =>
-      h('optgroup', { label: T.limbs[limb] ?? limb },
-        known.muscles.filter((m) => m.limb === limb)
-          .sort((a, b) => (known.names[a.name] < known.names[b.name] ? -1 : 1))
-          .map((m) => {
-            const evidence = evidenceOf(known, m.name);
-            return h('option', { value: m.name }, `${known.names[m.name]}${evidence ? ` — ${evidence}` : ` — ${T.form.noRow}`}`);
-          }))));
-  muscle.value = given.muscle ?? '';
+  const muscle = muscleList(known, given.muscle, { required: true, onchange: changed });
   const side = select([['', T.form.chooseSide], ['left', T.sides.left], ['right', T.sides.right]], given.side, { required: true, onchange: changed });
   const view = select([['', T.form.viewAuto], ['short_axis', T.views.short_axis], ['long_axis', T.views.long_axis]], given.view, { onchange: changed });
   const product = select([['', T.form.noProduct], ...known.products.map((p) => /** @type {[string, string]} */ ([p.name ?? p.product, `${p.name ?? p.product} (${p.generic})`]))], given.product,
@@ -110,7 +114,7 @@ export function inputsForm(known, request, onchange) {
 
   /** The request's clinical parts as they stand in the form. */
   const read = () => ({
-    muscle: muscle.value, side: side.value, view: view.value || null,
+    muscle: muscle.value || null, side: side.value || null, view: view.value || null,
     product: product.value || null, indication: indication.value || null,
     jurisdiction: jurisdiction.value.trim() || 'US', off_label: offLabel.checked,
     patient: part({ ...(patient.issuer ? { issuer: patient.issuer } : {}), id: id.value.trim(), name: name.value.trim(), birth_date: born.value,
@@ -123,7 +127,7 @@ export function inputsForm(known, request, onchange) {
     measurements_mm: part(Object.fromEntries(measures.map(({ key, input }) => [key, number(input)]))),
   });
 
-  const complete = () => muscle.value !== '' && side.value !== '';
+  const complete = () => (muscle.value !== '' || !needed.includes('muscle')) && (side.value !== '' || !needed.includes('side'));
   return { element, read, complete, first: muscle };
 }
 
@@ -135,7 +139,7 @@ export const bare = (request) =>
 export function clinicalOf(request) {
   const r = request ?? {};
   return {
-    muscle: r.muscle, side: r.side, view: r.view ?? null, product: r.product ?? null,
+    muscle: r.muscle ?? null, side: r.side ?? null, view: r.view ?? null, product: r.product ?? null,
     indication: r.indication ?? null, jurisdiction: r.jurisdiction ?? 'US', off_label: r.off_label ?? false,
     patient: r.patient && Object.values(r.patient).some((v) => v !== null) ? r.patient : null,
     severity: r.severity ?? null, dilution: r.dilution ?? null,

@@ -106,6 +106,21 @@ export function edgeDistanceMm(scale, polygon, p) {
 }
 
 /**
+ * The shortest way from a point to a pixel of these labels in millimetres; Infinity beyond `withinMm`.
+ * @param {Scale} scale @param {{labels: Uint8Array, columns: number}} map @param {number[]} values
+ * @param {ImagePoint} p @param {number} withinMm
+ */
+export function labelDistanceMm(scale, { labels, columns }, values, p, withinMm) {
+  const [reachC, reachR] = [withinMm / scale.column_mm_per_px, withinMm / scale.row_mm_per_px];
+  const rows = labels.length / columns;
+  let best = Infinity;
+  for (let r = Math.max(0, Math.floor(p.row - reachR)); r < Math.min(rows, p.row + reachR); r++)
+    for (let c = Math.max(0, Math.floor(p.column - reachC)); c < Math.min(columns, p.column + reachC); c++)
+      if (values.includes(labels[r * columns + c])) best = Math.min(best, distanceMm(scale, p, pixelCentre(c, r)));
+  return best <= withinMm ? best : Infinity;
+}
+
+/**
  * A closed polygon with fewer points, none further than `tolerance` pixels from the line it leaves.
  * @param {Polygon} polygon @param {number} tolerance @returns {Polygon}
  */

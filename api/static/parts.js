@@ -15,13 +15,21 @@ const TONES = {
 /** @param {string} state */
 export const restless = (state) => state === 'queued' || state === 'running';
 
+/** A person's name as DICOM has it, in words. @param {string | null | undefined} name */
+const inWords = (name) => name?.replaceAll('^', ' ').trim();
+
+/** Words that name a person, each once. @param {...(string | null | undefined)} words */
+export const personName = (...words) => [...new Set(words.map(inWords))].filter(Boolean).join(' · ') || T.list.noPatient;
+
 /** Whom a study is of, as image and request say; where they differ both are shown. @param {any} a */
-export const patientOf = (a) => {
-  const image = a.image_patient ?? {};
-  const asked = a.request.patient ?? {};
-  const name = image.name?.replaceAll('^', ' ').trim();
-  return [...new Set([name, asked.name, image.id, asked.id])].filter(Boolean).join(' · ') || T.list.noPatient;
-};
+export const patientOf = ({ image_patient: image, request: { patient: asked } }) =>
+  personName(image?.name, asked?.name, image?.id, asked?.id);
+
+/** @param {Record<string, string>} names @param {{muscle?: string | null}} of */
+export const muscleName = (names, { muscle }) => (muscle ? names[muscle] ?? muscle : T.list.noMuscle);
+
+/** Muscle and side. @param {Record<string, string>} names @param {{muscle?: string | null, side?: string | null}} of */
+export const targetName = (names, of) => [muscleName(names, of), of.side ? T.sides[of.side] : ''].filter(Boolean).join(', ');
 
 /** @param {string} state @param {string} [more] */
 export const stateChip = (state, more) =>

@@ -3,6 +3,7 @@
 import { h, s, put } from './dom.js';
 import * as draw from './drawing.js';
 import * as g from './geometry.js';
+import { NONE } from './structures.js';
 import { T } from './texts.js';
 
 /** @typedef {import('./geometry.js').ImagePoint} ImagePoint */
@@ -13,7 +14,7 @@ import { T } from './texts.js';
  * @property {g.Scale | null} scale
  * @property {Polygon[]} contours
  * @property {boolean} doubtful
- * @property {{nerve: string, vessel: string}} structures SVG paths
+ * @property {import('./structures.js').Structures} structures
  * @property {{number: number, at: ImagePoint, text: string, name: string, bad: boolean,
  *   handle: boolean}[]} sites
  * @property {[ImagePoint, ImagePoint][]} needles
@@ -33,7 +34,7 @@ import { T } from './texts.js';
  */
 
 export const LAYERS = /** @type {const} */ ([
-  'muscle', 'confidence', 'nerve', 'vessel', 'sites', 'needles', 'clicks', 'marks', 'grid',
+  'muscle', 'confidence', 'nerve', 'vessel', 'aponeurosis', 'sites', 'needles', 'clicks', 'marks', 'grid',
 ]);
 
 /** Screen pixels above the picture for the words that mark it: they never hide the skin. */
@@ -41,7 +42,7 @@ const HEAD = 40;
 
 /** @type {Scene} */
 const NOTHING = {
-  scale: null, contours: [], doubtful: false, structures: { nerve: '', vessel: '' }, sites: [],
+  scale: null, contours: [], doubtful: false, structures: NONE, sites: [],
   needles: [], clicks: [], nodes: null, ruler: [], rulerText: '',
 };
 
@@ -187,10 +188,8 @@ export class Picture {
       on('muscle') && !scene.nodes && scene.contours.length
         ? draw.muscle(scene.contours, scene.doubtful)
         : null,
-      on('vessel') && scene.structures.vessel
-        ? s('path.vessel', { d: scene.structures.vessel })
-        : null,
-      on('nerve') && scene.structures.nerve ? s('path.nerve', { d: scene.structures.nerve }) : null,
+      ['aponeurosis', 'vessel', 'nerve'].map((layer) =>
+        on(layer) && scene.structures.paths[layer] ? s(`path.${layer}`, { d: scene.structures.paths[layer] }) : null),
       on('marks') && scene.scale ? draw.marks(scene.scale, this.columns, this.rows, k) : null,
       on('needles') && !scene.nodes ? scene.needles.map(([from, to]) => draw.needle(from, to)) : null,
       on('clicks') ? scene.clicks.map((click) => draw.click(click, k)) : null,

@@ -1,7 +1,8 @@
 // The plan in words, figures and one bar: pure readers of the plan document and what shows them.
 
-import { h, s, newId } from './dom.js';
-import { note, patientOf, stateChip } from './parts.js';
+import { field, h, s, newId, select } from './dom.js';
+import { muscleList } from './form.js';
+import { note, patientOf, stateChip, targetName } from './parts.js';
 import { T, number } from './texts.js';
 
 /** @typedef {import('./reference.js').Reference} Reference */
@@ -107,15 +108,15 @@ export function headline(a, known, whatIf) {
     : a.plan?.target?.view === 'long_axis' ? [T.plan.thickness, `${number(area.thickness_mm, 1)} mm`, T.plan.volumeUnknown] : [T.plan.area, `${number(area.area_mm2 / 100, 2)} cm²`, T.plan.volumeUnknown];
   return [
     h('div.title', null,
-      h('div', null, h('h1', { tabindex: -1 }, known.names[a.request.muscle] ?? a.request.muscle, ', ', T.sides[a.request.side] ?? a.request.side),
+      h('div', null, h('h1', { tabindex: -1 }, targetName(known.names, a.request)),
         h('p.quiet', null, patientOf(a))),
       h('div.row', null, stateChip(a.state), h('span.quiet', null, T.list.revision(a.revision)))),
-    h('dl.figures', null,
+    plan ? h('dl.figures', null,
       h('div', null, h('dt', null, second[0]), h('dd', { id: 'figure-volume' }, second[1], second[2] ? h('span.span', null, second[2]) : null)),
       h('div', null, h('dt', null, T.plan.dose), h('dd', { id: 'figure-dose' }, d ? `${number(d.units, 2)} U` : T.plan.noDoseShort,
         h('span.span', null, d ? `${d.product} · ${number(d.low, 1)}–${number(d.high, 1)} U` : '', whatIf ? h('span.span.if', { id: 'what-if' }, w ? T.plan.ifText(number(w.units, 2), w.product) : T.plan.ifNone(refusalOf(whatIf.dose)?.reason ?? '')) : null))),
       h('div', null, h('dt', null, T.plan.sites), h('dd', { id: 'figure-sites' }, String(sites.length || '—'),
-        h('span.span', null, d?.total_ml ? `${number(d.total_ml, 2)} mL` : '')))),
+        h('span.span', null, d?.total_ml ? `${number(d.total_ml, 2)} mL` : '')))) : null,
     whatIf && w ? doseBar(d ?? w, known, d ? w : null) : null,
   ];
 }
@@ -145,9 +146,12 @@ export function doseBar(d, known, w) {
     s('text.quiet', { x: x(d.to ?? 0, most), y: 56, 'text-anchor': 'middle' }, number(d.to ?? 0, 1))));
 }
 
-/** Refusals and abstentions, plainly, with the way out. @param {any} a
- * @param {{use: (tool: any) => void, tabs: any, send: (change: any, empty: boolean) => void}} page */
-export function wayOut(a, page) {
+/**
+ * Refusals and abstentions, plainly, with the way out.
+ * @param {any} a @param {Reference} known
+ * @param {{use: (tool: any) => void, tabs: any, send: (change: any, empty?: boolean) => void, takeRuler: (ruler: any, mm: number) => void}} page
+ */
+export function wayOut(a, known, page) {
   const tool = (/** @type {string} */ name) => h('button', { type: 'button', onclick: () => { page.use(name); document.querySelector('.viewport')?.scrollIntoView({ block: 'nearest' }); /** @type {any} */ (document.querySelector('.viewport')).focus(); } }, T.tool(`do_${name}`));
   const again = () => h('button', { type: 'button', onclick: () => page.send({}, true) }, T.plan.again);
   const inputs = () => h('button', { type: 'button', onclick: () => page.tabs.choose('inputs', true) }, T.tabs.inputs);
@@ -156,10 +160,15 @@ export function wayOut(a, page) {
     return note(T.states.abstained, 'stop', h('p', null, said?.text ?? T.plan.abstained), h('p', null, T.plan.abstainedOut), h('div.row', null, tool('add'), tool('outline')));
   }
   if (a.state === 'needs_calibration') {
-    const problem = a.plan?.frames?.find((/** @type {any} */ f) => f.calibration?.problem)?.calibration.problem;
-    return note(T.states.needs_calibration, 'stop', h('p', null, T.plan.noCalibration), problem ? h('p', null, problem) : null, h('p', null, T.plan.noCalibrationOut), h('div.row', null, tool('ruler')));
+    const frames = a.plan?.frames ?? [];
+    const problem = frames.find((/** @type {any} */ f) => f.calibration?.problem)?.calibration.problem;
+    const ruler = frames.find((/** @type {any} */ f) => f.calibration?.ruler)?.calibration.ruler;
+    return [
+      note(T.states.needs_calibration, 'stop', h('p', null, T.plan.noCalibration), problem ? h('p', null, problem) : null, h('p', null, T.plan.noCalibrationOut), h('div.row', null, tool('ruler'))),
+      ruler ? rulerOffer(ruler, (mm) => page.takeRuler(ruler, mm)) : null,
+    ];
   }
-  if (a.state === 'needs_target') return note(T.states.needs_target, 'info', h('p', null, T.plan.needsTarget), h('div.row', null, tool('add'), inputs()));
+  if (a.state === 'needs_target') return targetAsked(a, known, page, tool('add'));
   if (a.state === 'failed' || a.state === 'refused') {
     const p = a.problem ?? {};
     return note(T.states[a.state], 'stop', h('p', null, p.detail ?? T.plan.failed), p.remedy ? h('p', null, `${T.problem.remedy} ${p.remedy}`) : null, h('div.row', null, inputs(), again()));
@@ -170,6 +179,42 @@ export function wayOut(a, page) {
 }
 
 /**
+ * A pushed study that waits: what is missing of its target, chosen here.
+ * @param {any} a @param {Reference} known @param {{send: (change: any) => void}} page @param {any} point
+ */
+function targetAsked(a, known, page, point) {
+  const { muscle, side } = a.request;
+  const chosen = muscleList(known, muscle);
+  const sides = select([['', T.form.chooseSide], ['left', T.sides.left], ['right', T.sides.right]], side);
+  const ask = (/** @type {string} */ name) => a.missing.includes(name);
+  const start = h('button.primary', { type: 'button', disabled: true, onclick: () => page.send({
+    ...(chosen.value ? { muscle: chosen.value } : {}), ...(sides.value ? { side: sides.value } : {}) }) }, T.plan.start);
+  const ready = () => { start.disabled = (ask('muscle') && !chosen.value) || (ask('side') && !sides.value); };
+  for (const choice of [chosen, sides]) choice.addEventListener('change', ready);
+  ready();
+  return note(T.states.needs_target, 'info',
+    h('p', null, T.plan.needsTarget, ' ', T.list.waitsFor(ask('muscle'), ask('side')), '.'),
+    h('div.pair', null, field(T.form.muscle, chosen), ask('side') || side ? field(T.form.side, sides) : null),
+    h('p.quiet', null, T.plan.needsClick), h('div.row', null, point, start));
+}
+
+/** A ruler that was found in the picture: a person says what its ticks mean, or leaves it.
+ * @param {any} ruler @param {(mm: number) => void} take */
+function rulerOffer(ruler, take) {
+  const [a, b] = ruler.points;
+  const lengthPx = Math.hypot(a.column - b.column, a.row - b.row);
+  const length = (/** @type {number} */ step) => step * (ruler.ticks - 1);
+  const step = select([['', T.plan.chooseStep], ...['10', '5', '2', '1'].map((mm) => /** @type {[string, string]} */ ([mm, T.mm(Number(mm))]))], '');
+  const said = h('p', { 'aria-live': 'polite' });
+  const yes = h('button.primary', { type: 'button', disabled: true, onclick: () => take(length(Number(step.value))) }, T.plan.useRuler);
+  step.addEventListener('change', () => {
+    yes.disabled = !step.value;
+    said.textContent = step.value ? T.plan.rulerMeans((10 * lengthPx) / length(Number(step.value)), length(Number(step.value))) : '';
+  });
+  return note(T.plan.rulerFound, 'info', h('p', null, T.plan.rulerText(ruler.ticks)), field(T.plan.rulerStep, step), said, h('div.row', null, yes));
+}
+
+/**
  * @param {any} a @param {Reference} known @param {any} f the plan's part on the frame shown
  * @param {() => void} explain @param {() => void} answer
  */
@@ -177,6 +222,7 @@ export function planPanel(a, known, f, explain, answer) {
   const plan = a.plan;
   if (!plan) return [];
   const open = plan.unanswered ?? [];
+  const measured = volumeOf(plan) !== null;
   return [
     open.length && a.state === 'draft' ? note(T.plan.unknownKind, 'caution', h('p', null, T.plan.unanswered(open.length)),
       h('details', null, h('summary', null, T.plan.openQuestions), h('ul', null, open.map((/** @type {any} */ q) => h('li', null, q.text)))), h('div.row', null, h('button', { type: 'button', onclick: answer }, T.plan.answer))) : null,
@@ -186,6 +232,8 @@ export function planPanel(a, known, f, explain, answer) {
       h('h2', null, T.plan.volume), volumePart(plan), h('div', { id: 'section' }, sectionFacts(f)),
       h('h2', null, T.plan.dose), dosePart(plan, known),
       h('h2', null, T.plan.sites), sitesPart(a)),
+    a.confirmation ? h('div.stack', { id: 'deliveries' }) : null,
+    measured ? h('div.stack', { id: 'compared' }) : null,
     [h('h2', null, T.plan.cautions), (plan.cautions ?? []).filter((/** @type {any} */ c) => !c.blocks_confirmation).map((/** @type {any} */ c) => cautionNote(c, known))],
     plan.abstention ? null : h('button', { type: 'button', onclick: explain }, T.plan.explain),
     h('p.source', null, plan.intended_use ?? ''),

@@ -3,11 +3,12 @@
 import { blob, get } from './api.js';
 import { h, put, select } from './dom.js';
 import { same } from './edits.js';
-import { problemNote, stateChip } from './parts.js';
+import { muscleName, problemNote, stateChip, targetName } from './parts.js';
 import { Picture } from './picture.js';
 import { doseText, sitesOn, siteText, sitesOf, volumeText } from './plan.js';
 import { T, when } from './texts.js';
-import { marksOf, planFrame, structuresOf } from './study.js';
+import { structuresOf } from './structures.js';
+import { marksOf, planFrame } from './study.js';
 
 /** @param {HTMLElement} panel @param {any} a @param {import('./reference.js').Reference} known */
 export async function revisionsPanel(panel, a, known) {
@@ -59,7 +60,7 @@ export async function compare(root, pair, known) {
     const oneStudy = both[0].id === both[1].id;
     const rows = /** @type {[string, string, string][]} */ ([
       [T.revisions.state, ...both.map((a) => T.states[a.state])],
-      [T.plan.muscle, ...both.map((a) => `${known.names[a.request.muscle] ?? a.request.muscle}, ${T.sides[a.request.side]}`)],
+      [T.plan.muscle, ...both.map((a) => targetName(known.names, a.request))],
       [T.plan.volume, ...both.map((a) => volumeText(a.plan))],
       [T.plan.dose, ...both.map((a) => doseText(a.plan))],
       ...Array.from({ length: Math.max(...both.map((a) => sitesOf(a).length)) }, (_, i) =>
@@ -85,7 +86,7 @@ async function still(a, known) {
   const key = a.plan?.sites?.[0]?.frame_key ?? a.plan?.frames?.[0]?.key ?? '0';
   const f = planFrame(a, Number(key));
   picture.mark(marksOf(a));
-  picture.rename(T.picture.describe(Number(key) + 1, 1, f, sitesOn(a, key).length, known.names[a.request.muscle] ?? ''));
+  picture.rename(T.picture.describe(Number(key) + 1, 1, f, sitesOn(a, key).length, muscleName(known.names, a.request)));
   blob(`/analyses/${a.id}/frames/${key}.png`).then((b) => createImageBitmap(b)).then((bitmap) => picture.paint(bitmap)).catch(() => {});
   picture.show({
     scale: f?.calibration?.used ?? null, contours: f?.contours ?? [], doubtful: Boolean(f?.segmentation?.abstained),

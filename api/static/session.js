@@ -2,8 +2,9 @@
 
 import { get, post } from './api.js';
 import { h, put } from './dom.js';
-import { note, problemNote, stateChip } from './parts.js';
-import { doseText, sourceList, volumeOf, volumeText } from './plan.js';
+import { comparisonNote } from './beside.js';
+import { note, problemNote, stateChip, targetName } from './parts.js';
+import { doseText, sourceList, volumeText } from './plan.js';
 import { reference } from './reference.js';
 import { T, number, when } from './texts.js';
 
@@ -18,16 +19,17 @@ export async function sessionPage(root, params) {
   const known = await reference();
   const all = await Promise.all(ids.map((id) => get(`/analyses/${id}`)));
   const sum = h('div.stack', null, T.loading);
-  const [x, y] = all.map((a) => volumeOf(a.plan));
+  const beside = h('div.stack');
   put(root, h('div.page', null, heading, sum,
     h('div.wide', null, h('table', null,
       h('thead', null, h('tr', null, [T.plan.muscle, T.plan.volume, T.plan.dose, T.list.state, ''].map((text) => h('th', { scope: 'col' }, text)))),
       h('tbody', null, all.map((a) => h('tr', null,
-        h('th', { scope: 'row' }, h('a', { href: `#/analyses/${a.id}` }, `${known.names[a.request.muscle] ?? a.request.muscle}, ${T.sides[a.request.side]}`)),
+        h('th', { scope: 'row' }, h('a', { href: `#/analyses/${a.id}` }, targetName(known.names, a.request))),
         h('td', null, volumeText(a.plan)), h('td', null, doseText(a.plan)), h('td', null, stateChip(a.state)), h('td.quiet', null, when(a.updated_at))))))),
-    all.length === 2 && all[0].request.muscle === all[1].request.muscle ? h('div.stack', null, h('p', null, T.session.compareHint),
-      x && y ? h('p', null, T.session.difference(number(y.ml - x.ml, 1), number((100 * (y.ml - x.ml)) / x.ml, 0))) : null,
-      h('a.button', { href: `#/compare?ids=${ids.join()}` }, T.session.compare)) : null));
+    beside));
+  if (all.length === 2 && all[0].request.muscle === all[1].request.muscle)
+    post('/comparisons', { analyses: ids }).then((c) => put(beside, h('h2', null, T.beside.title), comparisonNote(c, known)))
+      .catch((error) => put(beside, problemNote(error), h('a.button', { href: `#/compare?ids=${ids.join()}` }, T.session.compare)));
   /** @type {Record<string, number>} */
   const priorities = {};
   const tell = async () => {
@@ -45,7 +47,7 @@ export async function sessionPage(root, params) {
       h('div.wide', null, h('table', null,
         h('thead', null, h('tr', null, [T.plan.muscle, T.session.priority, T.session.planned, T.session.within].map((text, i) => h(i > 1 ? 'th.number' : 'th', { scope: 'col' }, text)))),
         h('tbody', null, s.analyses.map((/** @type {any} */ one) => {
-          const name = `${known.names[one.muscle] ?? one.muscle}, ${T.sides[one.side]}`;
+          const name = targetName(known.names, one);
           return h('tr', null, h('th', { scope: 'row' }, name),
             h('td', null, h('input', { type: 'number', min: 1, max: 9, step: 1, value: one.priority, 'aria-label': T.session.priorityOf(name),
               onchange: (/** @type {any} */ event) => { priorities[one.id] = Number(event.target.value) || 1; tell().catch(fail); } })),

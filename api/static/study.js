@@ -1,6 +1,7 @@
 // One study: the picture, the plan beside it, and everything that a clinician does to them.
 
-import { ApiProblem, blob, follow, get, patch, post, save, tagged } from './api.js';
+import { ApiProblem, blob, follow, get, me, patch, post, save, tagged } from './api.js';
+import { compared, deliveries } from './beside.js';
 import { confirmPlan, recordAdministration } from './confirm.js';
 import { announce, h, newId, put, settle } from './dom.js';
 import { difference, editsOf, History, same } from './edits.js';
@@ -8,16 +9,16 @@ import { clinicalOf, inputsForm } from './form.js';
 import { FrameStore } from './frames.js';
 import * as g from './geometry.js';
 import { revisionsPanel } from './revisions.js';
-import { ask, note, problemNote, restless, stateChip, tabs, toast } from './parts.js';
+import { ask, muscleName, note, problemNote, restless, tabs, toast } from './parts.js';
 import { LAYERS, Picture } from './picture.js';
 import { headline, planPanel, sectionFacts, siteText, sitesOn, wayOut } from './plan.js';
 import { reference } from './reference.js';
+import { AVOIDED, NONE, structuresOf } from './structures.js';
 import { T } from './texts.js';
 import { understandPanel } from './understand.js';
 
 const STAGES = ['decode', 'calibrate', 'segment', 'measure', 'plan', 'render'];
 const WAIT = 'wait=5';
-const NO_STRUCTURES = { nerve: '', vessel: '' };
 
 /** The frames of all files in their running order. @param {any} analysis
  * @returns {{file: string, frame: number}[]} */
@@ -36,18 +37,6 @@ export function marksOf(analysis) {
   if (analysis.state !== 'confirmed') return marks;
   const by = analysis.confirmation?.clinician?.name ?? analysis.confirmation?.by ?? '';
   return [T.marks.confirmed(by), ...marks.filter((/** @type {string} */ m) => !m.startsWith('SUGGESTION'))];
-}
-
-/** SVG paths of nerve and vessel from a frame's label map. @param {string} path */
-export async function structuresOf(path) {
-  const map = await createImageBitmap(await blob(path), { colorSpaceConversion: 'none' });
-  const canvas = new OffscreenCanvas(map.width, map.height);
-  const brush = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d', { willReadFrequently: true }));
-  brush.drawImage(map, 0, 0);
-  const pixels = brush.getImageData(0, 0, map.width, map.height).data;
-  const labels = new Uint8Array(map.width * map.height);
-  for (let i = 0; i < labels.length; i++) labels[i] = pixels[4 * i];
-  return { nerve: g.labelPath(labels, map.width, 2), vessel: g.labelPath(labels, map.width, 3) };
 }
 
 /**
@@ -106,6 +95,8 @@ class StudyPage {
     this.unfollow = null;
     /** @type {any} */
     this.reference = null;
+    /** @type {any} */
+    this.me = null;
     /** @type {g.ImagePoint | null} */
     this.dragged = null;
     this.draggedNumber = 0;
@@ -179,8 +170,9 @@ class StudyPage {
 
   async open() {
     try {
-      const [found, known] = await Promise.all([tagged(`/analyses/${this.id}`), reference()]);
+      const [found, known, who] = await Promise.all([tagged(`/analyses/${this.id}`), reference(), me()]);
       if (this.left) return;
+      this.me = who;
       this.reference = known;
       this.frames = framesOf(found.body);
       this.store = new FrameStore((n) => `/analyses/${this.id}/frames/${n}.png`, this.frames.length, blob);
@@ -351,7 +343,7 @@ class StudyPage {
       scale,
       contours: f?.contours ?? [],
       doubtful,
-      structures: known ?? NO_STRUCTURES,
+      structures: known ?? NONE,
       sites: sites.map((site) => {
         const moved = this.draggedNumber === site.number ? this.dragged : null;
         const at = moved ?? site.at;
@@ -367,7 +359,7 @@ class StudyPage {
     this.picture.mark(marksOf(a));
     this.picture.banner.querySelector('span')?.classList.toggle('sure', a.state === 'confirmed');
     this.picture.caption.textContent = T.picture.caption(f, scale);
-    this.picture.rename(T.picture.describe(this.frame + 1, this.frames.length, f, sites.length, this.reference?.names[a.request?.muscle] ?? ''));
+    this.picture.rename(T.picture.describe(this.frame + 1, this.frames.length, f, sites.length, muscleName(this.reference?.names ?? {}, a.request)));
     if (f && !known) this.fetchStructures(f);
     const place = this.panels.plan.querySelector('#section');
     if (f && place && place.dataset.key !== f.key) {
@@ -384,7 +376,7 @@ class StudyPage {
   /** @param {any} f */
   async fetchStructures(f) {
     const key = `${this.a.revision}/${f.key}`;
-    this.structures.set(key, NO_STRUCTURES);
+    this.structures.set(key, NONE);
     if (f.segmentation === null || f.segmentation?.objects?.length === 0) return;
     try {
       this.structures.set(key, await structuresOf(`/analyses/${this.id}/mask.png?frame=${f.key}&revision=${this.a.revision}`));
@@ -397,13 +389,18 @@ class StudyPage {
   tell() {
     const { a } = this;
     put(this.headline, headline(a, this.reference, this.whatIf));
-    document.title = `${this.reference.names[a.request.muscle] ?? a.request.muscle} · sonodose`;
-    put(this.panels.plan, wayOut(a, this), planPanel(a, this.reference, planFrame(a, this.frame), () => this.tabs.choose('understand', true), () => this.confirm()));
+    document.title = `${muscleName(this.reference.names, a.request)} · sonodose`;
+    put(this.panels.plan, wayOut(a, this.reference, this), planPanel(a, this.reference, planFrame(a, this.frame), () => this.tabs.choose('understand', true), () => this.confirm()));
+    for (const [place, fill] of /** @type {const} */ ([['#compared', compared], ['#deliveries', deliveries]])) {
+      const found = this.panels.plan.querySelector(place);
+      if (found) fill(found, a, this.reference);
+    }
     this.opened(this.tab);
     const busy = restless(a.state);
     const go = (/** @type {string} */ path, /** @type {string} */ name) => () => save(path, name).catch((error) => this.fail(error));
     put(this.actions,
-      a.state === 'draft' ? h('button.primary', { type: 'button', id: 'confirm', onclick: () => this.confirm() }, T.actions.confirm) : null,
+      a.state !== 'draft' ? null : this.me.scopes.includes('confirm') ? h('button.primary', { type: 'button', id: 'confirm', onclick: () => this.confirm() }, T.actions.confirm)
+        : h('p.quiet', null, T.actions.cannotConfirm(this.me.name)),
       a.state === 'confirmed' ? h('button.primary', { type: 'button', id: 'administration', onclick: () => this.administer() }, T.actions.administer) : null,
       !busy && a.links['plan.pdf'] ? h('button', { type: 'button', onclick: go(a.links['plan.pdf'], `plan-${this.id.slice(0, 12)}.pdf`) }, T.actions.print) : null,
       h('button', { type: 'button', onclick: () => this.downloads() }, T.actions.files));
@@ -536,6 +533,7 @@ class StudyPage {
       this.draw();
       const broken = this.violations(index, at);
       this.picture.readout.textContent = broken.length ? T.plan.violates(broken) : T.plan.fine;
+      this.picture.readout.dataset.bad = String(broken.length > 0);
       if (done) this.moveSites(index, at);
     }
   }
@@ -563,10 +561,7 @@ class StudyPage {
     const f = planFrame(this.a, this.frame);
     const scale = this.scale;
     if (!f || !scale) return [];
-    const policy = (/** @type {string} */ name) => {
-      const entry = this.reference.tables.policy?.[name] ?? this.reference.tables.policy?.find?.((/** @type {any} */ e) => e.name === name);
-      return Number(entry?.value ?? entry) || 0;
-    };
+    const policy = (/** @type {string} */ name) => this.reference.tables.policy?.[name]?.value ?? 0;
     const found = [];
     const polygon = f.contours.find((/** @type {any} */ c) => g.inPolygon(c, at));
     if (!polygon) found.push(T.plan.outside);
@@ -575,6 +570,11 @@ class StudyPage {
       const margin = policy('site_margin_mm');
       if (edge < margin) found.push(T.plan.nearEdge(edge, margin));
     }
+    const keep = policy('avoid_margin_mm');
+    const near = g.labelDistanceMm(scale, this.structures.get(`${this.a.revision}/${f.key}`) ?? NONE, AVOIDED, at, keep);
+    if (near < keep) found.push(T.plan.nearStructure(near, keep));
+    const bone = Math.min(...(f.possible_bone ?? []).map((/** @type {any} */ b) => (g.inPolygon(b, at) ? 0 : g.edgeDistanceMm(scale, b, at))));
+    if (bone < keep) found.push(T.plan.nearBone(bone));
     const spacing = policy('site_spacing_mm');
     for (const other of sitesOn(this.a, String(this.frame))) {
       const apart = g.distanceMm(scale, other.at, at);
@@ -595,6 +595,12 @@ class StudyPage {
     put(this.trouble);
     this.change({ calibration: { points: [round(a), round(b)], distance_mm: mm, override }, sites: null });
     this.use('look');
+  }
+
+  /** The ruler that was found in the picture, and the length that a person said it has.
+   * @param {any} ruler @param {number} mm */
+  takeRuler(ruler, mm) {
+    this.change({ calibration: { points: ruler.points, distance_mm: mm, ruler: true }, sites: null });
   }
 
   undo() {
@@ -690,7 +696,7 @@ class StudyPage {
   // Clinical inputs and what-if --------------------------------------------------------------
 
   makeForm() {
-    this.form = inputsForm(this.reference, this.a.request, () => this.typed());
+    this.form = inputsForm(this.reference, this.a.request, () => this.typed(), this.a.state === 'needs_target' ? this.a.missing : undefined);
     this.applyButton = h('button.primary', { type: 'button', disabled: true, onclick: () => this.apply() }, T.form.apply);
     this.backButton = h('button', { type: 'button', disabled: true, onclick: () => { this.whatIf = null; this.makeForm(); this.tell(); } }, T.form.back);
     this.whatNote = h('div');

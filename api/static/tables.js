@@ -34,7 +34,9 @@ export async function referencePage(root) {
     const fits = (/** @type {any} */ r) => words.every((/** @type {string} */ w) => line(r).join(' ').toLowerCase().includes(w));
     put(place,
       h('h2', null, T.tables.lacks), h('p.quiet', null, T.tables.lacksHint), table(T.tables.lacks, heads, rows.filter((/** @type {any} */ r) => !usable(r) && fits(r)).map(line)),
-      h('h2', null, T.tables.rows), table(T.tables.rows, heads, rows.filter((/** @type {any} */ r) => usable(r) && fits(r)).map(line)));
+      h('h2', null, T.tables.rows), table(T.tables.rows, heads, rows.filter((/** @type {any} */ r) => usable(r) && fits(r)).map(line)),
+      t.missing?.length ? h('details', null, h('summary', null, T.tables.missing(t.missing.length)), table(T.tables.lacks, [T.tables.table, T.tables.row, T.tables.lacking],
+        t.missing.map((/** @type {any} */ m) => [m.table.replaceAll('_', ' '), m.row.replaceAll('_', ' '), m.what]).filter((/** @type {string[]} */ line) => words.every((/** @type {string} */ w) => line.join(' ').toLowerCase().includes(w))))) : null);
   };
   const search = h('input', { type: 'search', oninput: settle(show, 120) });
   show();

@@ -28,7 +28,7 @@ const views = { short_axis: 'Short axis (across)', long_axis: 'Long axis (along)
 /** @type {Record<string, string>} */
 const limbs = { upper_limb: 'Upper limb', lower_limb: 'Lower limb', neck: 'Neck', face: 'Face' };
 /** @type {Record<string, string>} */
-const layers = { muscle: 'Muscle', confidence: 'Confidence', nerve: 'Nerve', vessel: 'Vessel', sites: 'Sites', needles: 'Needle paths', clicks: 'Clicks', marks: 'Ruler', grid: '1 cm grid' };
+const layers = { muscle: 'Muscle', confidence: 'Confidence', nerve: 'Nerve', vessel: 'Vessel', aponeurosis: 'Aponeurosis', sites: 'Sites', needles: 'Needle paths', clicks: 'Clicks', marks: 'Ruler', grid: '1 cm grid' };
 /** @type {Record<string, string>} */
 const indications = { off_label_consensus: 'Off-label (consensus)' };
 /** @type {Record<string, string>} */
@@ -49,6 +49,10 @@ const parts = {
   view: 'view', product: 'product', indication: 'indication', patient: 'patient', severity: 'severity', dilution: 'dilution',
   safety: 'safety answers', prior_treatments: 'earlier treatments', limb_length_mm: 'limb length', muscle_length_mm: 'muscle length',
 };
+/** @type {Record<string, string>} */
+const deliveryStates = { waiting: 'Waiting', sending: 'Sending', delivered: 'Delivered', failed: 'Given up' };
+/** @type {Record<string, string>} */
+const comparisons = { sides: 'LEFT AND RIGHT', sessions: 'SINCE THE LAST SESSION' };
 const tools = {
   look: 'Look', add: 'Add', remove: 'Remove', outline: 'Outline', ruler: 'Ruler', name: 'Picture tools', view: 'View and layers',
   undo: 'Undo', redo: 'Redo', zoomIn: 'Zoom in', zoomOut: 'Zoom out', fit: 'Fit the picture', whole: 'Fit', window: 'Window', gain: 'Gain', reset: 'Reset',
@@ -77,10 +81,11 @@ const en = {
     offline: 'The service cannot be reached.', offlineRemedy: 'Check the network; nothing that was saved is lost.',
   },
   list: {
-    title: 'Studies', search: 'Search', searchHint: 'Muscle, patient, product, state', state: 'State', anyState: 'Any', upload: 'Choose files',
-    drop: 'Drop DICOM, PNG, JPEG or TIFF files here, or', empty: 'No study here. Drop files above to start.', more: 'Show more',
+    title: 'Studies', search: 'Search', searchHint: 'Patient, muscle, side, product', state: 'State', anyState: 'Any', upload: 'Choose files',
+    drop: 'Drop DICOM, PNG, JPEG or TIFF files here, or', empty: 'No study here. Drop files above to start.', noneFound: 'No study is found by this.', more: 'Show more',
     session: (/** @type {number} */ n) => (n ? `Session of ${n}` : 'Session'), choose: (/** @type {string} */ m, /** @type {string} */ s) => `Take ${m}, ${s} into a session`,
-    noPatient: 'No patient named', noProduct: 'Measurement only', revision: (/** @type {number} */ r) => `Revision ${r}`, position: (/** @type {number} */ n) => `place ${n}`,
+    noPatient: 'No patient named', noMuscle: 'Muscle not named', noSide: '—',
+    waitsFor: (/** @type {boolean} */ muscle, /** @type {boolean} */ side) => `Waits for ${[muscle ? 'the muscle' : '', side ? 'the side' : ''].filter(Boolean).join(' and ') || 'a target'}`, noProduct: 'Measurement only', revision: (/** @type {number} */ r) => `Revision ${r}`, position: (/** @type {number} */ n) => `place ${n}`,
   },
   upload: {
     title: 'New study', hint: 'Muscle and side are needed; everything else can follow. What is left empty counts as unknown.',
@@ -121,11 +126,17 @@ const en = {
     running: (/** @type {string} */ s) => `Running${s ? `: ${s}` : ''}…`, cancel: 'Stop this run',
     lost: 'Connection lost', lostMore: 'Trying again. The service goes on working; nothing is lost.',
   },
-  actions: { confirm: 'Review and confirm', administer: 'Record what was given', print: 'Print plan', files: 'Files' },
+  beside: {
+    title: 'Compared', kinds: comparisons,
+    sent: 'Where the objects went', states: deliveryStates, again: 'Send again', sendTo: (/** @type {string} */ t) => `Send to ${t}`, nothing: 'Nothing was sent yet.', nowhere: 'No destination is listed; the files can be saved under Files.',
+    attempts: (/** @type {number} */ n, /** @type {number} */ of, /** @type {string} */ next) => `attempt ${n} of ${of} failed, next ${next}`,
+    objects: (/** @type {number} */ n) => `${n} ${n === 1 ? 'object' : 'objects'} there`,
+  },
+  actions: { cannotConfirm: (/** @type {string} */ who) => `A clinician confirms: ${who} may not.`, confirm: 'Review and confirm', administer: 'Record what was given', print: 'Print plan', files: 'Files' },
   files: {
     title: 'Files', hint: 'A draft’s files say that they are a suggestion.',
     /** @type {Record<string, string>} */
-    names: { 'overlay.png': 'Overlay picture (PNG)', 'overlay.svg': 'Overlay drawing (SVG)', 'mask.png': 'Mask (PNG)', 'seg.dcm': 'DICOM Segmentation', 'sr.dcm': 'DICOM Structured Report', 'plan.pdf': 'One-page plan (PDF)', fhir: 'FHIR bundle' },
+    names: { 'overlay.png': 'Overlay picture (PNG)', 'overlay.svg': 'Overlay drawing (SVG)', 'mask.png': 'Mask (PNG)', 'seg.dcm': 'DICOM Segmentation', 'sr.dcm': 'DICOM Structured Report', 'plan.pdf': 'One-page plan (PDF)', fhir: 'FHIR bundle', 'sc.dcm': 'DICOM picture (Secondary Capture)', 'pr.dcm': 'DICOM presentation state', 'ko.dcm': 'DICOM Key Object Selection', 'image.dcm': 'The picture as DICOM', 'overlay.webp': 'Moving overlay (WebP)' },
   },
   plan: {
     muscle: 'Muscle', volume: 'Volume', dose: 'Dose', sites: 'Sites', site: 'Site', area: 'Area', thickness: 'Thickness', width: 'Width', depth: 'Depth of its top',
@@ -141,12 +152,16 @@ const en = {
     violation: 'VIOLATES', violates: (/** @type {string[]} */ list) => `Violates: ${list.join('; ')}`, fine: 'Inside the muscle',
     outside: 'outside the muscle', nearEdge: (/** @type {number} */ d, /** @type {number} */ m) => `${number(d, 1)} mm from the edge, margin ${number(m, 1)} mm`,
     nearSite: (/** @type {number} */ n, /** @type {number} */ d, /** @type {number} */ m) => `${number(d, 1)} mm from site ${n}, spacing ${number(m, 1)} mm`,
+    nearStructure: (/** @type {number} */ d, /** @type {number} */ m) => `${number(d, 1)} mm from a nerve or vessel, margin ${number(m, 1)} mm`, nearBone: (/** @type {number} */ d) => `${number(d, 1)} mm from possible bone`,
     barName: (/** @type {string} */ u, /** @type {string} */ p, /** @type {string} */ a, /** @type {string} */ b) => `${u} ${p} Units in the range ${a} to ${b}`,
     ifText: (/** @type {string} */ u, /** @type {string} */ p) => `What if: ${u} U ${p}`, ifNone: (/** @type {string} */ why) => `What if: no dose. ${why}`,
     stale: 'Made with older tables than those in force. Plan it again before use.',
     abstained: 'The network would not say.', abstainedOut: 'Click the middle of the muscle, or outline it yourself. On a bad picture only your own outline counts.',
     noCalibration: 'The picture has no usable scale: no millimetres, no millilitres and no Units.', noCalibrationOut: 'Click two marks of the depth ruler and type the distance between them.',
-    needsTarget: 'Nobody said yet which muscle this is. Click it, or choose it under Inputs.', failed: 'The study could not be planned.',
+    needsTarget: 'This study was pushed, and no rule knew what it shows.', needsClick: 'A click on the muscle in the picture helps where there are several.', start: 'Start',
+    rulerFound: 'A RULER WAS FOUND', rulerText: (/** @type {number} */ n) => `${n} ticks at equal steps stand beside the picture. The digits are not read: say how far apart two ticks are, and whether it is the depth ruler.`,
+    rulerStep: 'From tick to tick', chooseStep: 'Choose…', useRuler: 'Yes, use this ruler',
+    rulerMeans: (/** @type {number} */ px, /** @type {number} */ mm) => `${number(px, 1)} px per cm; the ruler is ${number(mm, 0)} mm long.`, failed: 'The study could not be planned.',
     cancelled: 'This run was stopped.', again: 'Plan again',
     confirmedBy: (/** @type {any} */ c) => `${c.clinician?.name ?? c.by}${c.clinician?.role ? `, ${c.clinician.role}` : ''}, ${when(c.at)}`,
     explain: 'Where do these numbers come from?', unknownKind: 'UNKNOWN', unanswered: (/** @type {number} */ n) => (n === 1 ? 'One question is unanswered and stops confirmation.' : `${n} questions are unanswered and stop confirmation.`), answer: 'Answer them',
@@ -155,7 +170,7 @@ const en = {
   confirm: {
     title: 'Review and confirm', step1: 'What is unknown stops a plan. Answer what you know.', next: 'Next', no: 'No', yes: 'Yes', unknown: 'Unknown', restNo: 'All other answers: no',
     prior: 'Earlier botulinum toxin treatments', priorNone: 'None', priorSome: 'There were some', addTreatment: 'Add a treatment', treatment: 'Treatment', units: 'Units', date: 'Date', response: 'Response',
-    what: (/** @type {string} */ m, /** @type {string} */ s, /** @type {string} */ u, /** @type {number} */ n) => `${m}, ${s}: ${u} in ${n} ${n === 1 ? 'site' : 'sites'}.`,
+    what: (/** @type {string} */ target, /** @type {string} */ u, /** @type {number} */ n) => `${target}: ${u} in ${n} ${n === 1 ? 'site' : 'sites'}.`,
     stops: 'This plan cannot be confirmed', stopsHint: 'Settle each reason first: change the plan or the answers.', cautions: 'Cautions', read: 'I have read this.',
     open: (/** @type {number} */ n) => `${n} ${n === 1 ? 'answer is' : 'answers are'} still unknown.`, name: 'Your name', role: 'Your role',
     statement: 'I have checked patient, muscle, side, product, Units and sites.', confirm: 'Confirm', backToQuestions: 'Back to the questions', done: 'The plan is confirmed.',
@@ -181,15 +196,19 @@ const en = {
     tree: 'Derivation', scale: 'Scale', model: 'Model card', provenance: 'Made with', modelVersion: 'Model', tables: 'Tables', override: 'Site’s own tables', gaps: 'What the tables hold and lack',
     sentences: 'In plain sentences', nothing: 'There is no plan to explain.', noModel: 'No model card is installed.', from: 'From', mmPerPx: 'Per pixel', note: 'Note', problem: 'Problem', setAside: 'Set aside',
   },
+  card: {
+    use: 'For', notFor: 'Not for', data: 'Trained on', promises: 'Promises and whether they are kept', rest: 'Limits, inputs and checksums', figures: (/** @type {number} */ n) => `How well it does: ${n} figures on pictures it never saw`,
+    noFigures: 'The card has no figures.', what: 'Figure', value: 'Value', interval: '95 % interval', pictures: 'Pictures / people',
+  },
   tables: {
     title: 'Tables and model', version: (/** @type {string} */ v, /** @type {string} */ sha) => `Tables ${v}, SHA-256 ${sha}`, override: (/** @type {string} */ n) => `With this site’s own tables: ${n}`,
+    missing: (/** @type {number} */ n) => `Every fact that is missing (${n})`, table: 'Table', row: 'Row', lacking: 'What is missing',
     rows: 'Dose rows', caps: 'Caps', lacks: 'What the tables lack', lacksHint: 'No dose is planned for these until a site adds its own reviewed row with its source.', product: 'Product', indication: 'Indication', who: 'For', muscle: 'Muscle', range: 'Range', grade: 'Grade', sources: 'Sources', kind: 'Cap', limit: 'Limit', models: 'Models', filter: 'Filter',
   },
   session: {
     title: 'Session', total: (/** @type {string} */ u, /** @type {string} */ p) => `${u} ${p} Units in all`, allowed: 'Under every cap that was found', exceeded: 'A cap is exceeded', none: 'Choose studies in the work list first.',
     priority: 'Priority', priorityOf: (/** @type {string} */ m) => `Priority of ${m}, 1 is kept longest`, within: 'Within the caps', cuts: 'What would be cut', vials: (/** @type {any} */ v) => `${v.vials} vials of ${number(v.vial_units, 1)} Units in ${number(v.vial_ml, 2)} mL: draw up ${number(v.draw_up_ml, 2)} mL, ${number(v.units_left_over, 1)} Units left over`,
-    cap: 'Cap', planned: 'Planned', before: 'Given before', limit: 'Limit', left: 'Left', over: 'OVER', compare: 'Compare side by side', compareHint: 'Two studies of one muscle: left against right, or today against last time.',
-    difference: (/** @type {string} */ d, /** @type {string} */ p) => `Difference in volume: ${d} mL (${p} %)`,
+    cap: 'Cap', planned: 'Planned', before: 'Given before', limit: 'Limit', left: 'Left', over: 'OVER', compare: 'Compare side by side',
   },
 };
 

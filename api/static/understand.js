@@ -90,9 +90,29 @@ export function asList(value) {
   return typeof value === 'number' && !Number.isInteger(value) ? number(value, 4) : String(value);
 }
 
-/** @param {any} answer */
+const PROSE = ['name', 'version', 'created', 'intended_use', 'not_for', 'metrics', 'data', 'training', 'promises'];
+
+/** A network's card: what it is for and not for, how well it does, what it was trained on. @param {any} answer */
 export function modelCard(answer) {
-  const models = answer.models;
-  return models.map((/** @type {any} */ m) => h('details', null,
-    h('summary', null, m.name), asList(m.card)));
+  return answer.models.map((/** @type {any} */ { card }) => h('div.stack', null,
+    h('p', null, h('strong', null, card.name), ` ${card.version} · ${card.created}`),
+    h('dl.facts', null, fact(T.card.use, card.intended_use), fact(T.card.notFor, card.not_for)),
+    metrics(card.metrics ?? {}),
+    h('details', null, h('summary', null, T.card.data), asList(card.data), h('p.source', null, card.training?.note ?? '')),
+    card.promises ? h('details', null, h('summary', null, T.card.promises), asList(card.promises)) : null,
+    h('details', null, h('summary', null, T.card.rest),
+      asList(Object.fromEntries(Object.entries(card).filter(([key]) => !PROSE.includes(key)))))));
+}
+
+/** The card's figures, each with its interval and the pictures behind it. @param {Record<string, any>} all */
+function metrics(all) {
+  const row = (/** @type {[string, any]} */ [name, m]) => h('tr', null, h('th', { scope: 'row' }, name),
+    h('td.number', null, number(m.value, 3)), h('td.number', null, `${number(m.low, 3)}–${number(m.high, 3)}`),
+    h('td.number', null, `${m.images} / ${m.groups}`));
+  const rows = Object.entries(all);
+  if (!rows.length) return h('p.quiet', null, T.card.noFigures);
+  return h('details', null, h('summary', null, T.card.figures(rows.length)),
+    h('div.wide', { tabindex: 0, role: 'region', 'aria-label': T.card.figures(rows.length) }, h('table', null,
+      h('thead', null, h('tr', null, h('th', { scope: 'col' }, T.card.what), [T.card.value, T.card.interval, T.card.pictures].map((x) => h('th.number', { scope: 'col' }, x)))),
+      h('tbody', null, rows.map(row)))));
 }

@@ -2,7 +2,7 @@
 
 import { get } from './api.js';
 import { h, put, field, select, settle } from './dom.js';
-import { note, problemNote, restless, stateChip, thumbnail } from './parts.js';
+import { muscleName, note, personName, problemNote, restless, stateChip, thumbnail } from './parts.js';
 import { openUpload } from './upload.js';
 import { reference } from './reference.js';
 import { T, when } from './texts.js';
@@ -17,12 +17,13 @@ export function workList(root) {
   const chosen = new Set();
   let pages = 1;
   let gone = false;
+  let asked = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   /** @type {Record<string, string>} */
   let names = {};
 
-  const search = h('input', { type: 'search', placeholder: T.list.searchHint, oninput: settle(() => filter(), 120) });
+  const search = h('input', { type: 'search', placeholder: T.list.searchHint, oninput: settle(() => { pages = 1; refresh(); }, 200) });
   const state = select(
     [['', T.list.anyState], ...Object.entries(T.states)], '',
     { onchange: () => { pages = 1; refresh(); } },
@@ -30,7 +31,7 @@ export function workList(root) {
   const files = h('input.hidden', { type: 'file', multiple: true, id: 'files', tabindex: -1, 'aria-hidden': true,
     onchange: () => { take([...files.files]); files.value = ''; } });
   const list = h('ul.studies', { 'aria-label': T.list.title });
-  const empty = h('div', { hidden: true }, note('', 'info', h('p', null, T.list.empty)));
+  const empty = h('div', { hidden: true });
   const trouble = h('div');
   const more = h('button', { type: 'button', hidden: true, onclick: () => { pages++; refresh(); } }, T.list.more);
   const session = h('button', { type: 'button', disabled: true,
@@ -61,21 +62,9 @@ export function workList(root) {
   };
   for (const kind of ['dragover', 'dragleave', 'drop']) root.addEventListener(kind, /** @type {any} */ (over));
 
-  const filter = () => {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let seen = 0;
-    for (const { item, node } of shown.values()) {
-      const text = [item.muscle, names[item.muscle], item.side, item.product, item.patient_id, item.patient_name,
-        item.id, T.states[item.state]].join(' ').toLowerCase();
-      node.hidden = !words.every((/** @type {string} */ word) => text.includes(word));
-      if (!node.hidden) seen++;
-    }
-    empty.hidden = seen > 0;
-  };
-
   /** @param {any} item */
   const line = (item) => {
-    const label = h('label.choice', { 'aria-label': T.list.choose(names[item.muscle] ?? item.muscle, item.side) },
+    const label = h('label.choice', { 'aria-label': T.list.choose(muscleName(names, item), T.sides[item.side] ?? '') },
       h('input', { type: 'checkbox', checked: chosen.has(item.id), onchange: (/** @type {any} */ event) => {
         if (event.target.checked) chosen.add(item.id); else chosen.delete(item.id);
         session.disabled = chosen.size < 1;
@@ -85,42 +74,32 @@ export function workList(root) {
       : item.state === 'running' && item.stage ? T.stages[item.stage] ?? item.stage : '';
     return h('li', null, label,
       h('a.study', { href: `#/analyses/${item.id}` },
-        thumbnail(`/analyses/${item.id}/frames/0.png`, item.state === 'confirmed' ? '' : T.marks.suggestionShort),
-        h('span', null, h('span.name', null, names[item.muscle] ?? item.muscle), h('br'), T.sides[item.side] ?? item.side),
-        h('span.more', null, item.patient_id ?? T.list.noPatient, h('br'), h('span.quiet', null, item.product ?? T.list.noProduct)),
+        thumbnail(`/analyses/${item.id}/frames/0.png`, item.state === 'draft' ? T.marks.suggestionShort : ''),
+        h('span', null, h('span.name', null, muscleName(names, item)), h('br'), T.sides[item.side] ?? T.list.noSide),
+        h('span.more', null, personName(item.patient_name, item.patient_id), h('br'), h('span.quiet', null, item.product ?? T.list.noProduct)),
         h('span.more.quiet', null, when(item.updated_at), h('br'), T.list.revision(item.revision)),
         h('span', null, stateChip(item.state, progress),
-          item.problem ? h('span.source', null, h('br'), item.problem.detail) : null)));
+          item.problem ? h('span.why', null, item.problem.detail) : item.state === 'needs_target' ? h('span.why', null, T.list.waitsFor(!item.muscle, !item.side)) : null)));
   };
-
-  /** Reasons and places, which the list itself does not tell. @param {any[]} items */
-  const details = (items) =>
-    Promise.all(items.filter((item) => item.state === 'failed' || restless(item.state)).slice(0, 12).map(async (item) => {
-      const before = shown.get(item.id)?.item;
-      if (item.state === 'failed' && before?.problem && before.revision === item.revision) {
-        item.problem = before.problem;
-        return;
-      }
-      const whole = await get(`/analyses/${item.id}`).catch(() => ({}));
-      Object.assign(item, { problem: whole.problem, ...whole.progress });
-    }));
 
   const refresh = async () => {
     clearTimeout(timer);
+    const serial = ++asked;
     try {
-      const only = state.value ? `&state=${state.value}` : '';
-      let next = `/analyses?limit=${PAGE}${only}`;
+      const query = new URLSearchParams({ limit: String(PAGE) });
+      if (state.value) query.set('state', state.value);
+      if (search.value.trim()) query.set('search', search.value.trim());
+      /** @type {string | null} */
+      let next = `/analyses?${query}`;
       const items = [];
       for (let page = 0; page < pages && next; page++) {
         const answer = await get(next);
         items.push(...answer.analyses);
-        next = answer.next && answer.next + only;
+        next = answer.next;
       }
-      if (gone) return;
+      if (gone || serial !== asked) return;
       put(trouble);
       more.hidden = !next;
-      await details(items);
-      if (gone) return;
       const wanted = new Set(items.map((/** @type {any} */ item) => item.id));
       for (const [id, { node }] of shown) if (!wanted.has(id)) { node.remove(); shown.delete(id); }
       items.forEach((/** @type {any} */ item, /** @type {number} */ i) => {
@@ -138,11 +117,12 @@ export function workList(root) {
         }
         if (node && list.children[i] !== node) list.insertBefore(node, list.children[i] ?? null);
       });
-      filter();
+      empty.hidden = items.length > 0;
+      put(empty, note('', 'info', h('p', null, state.value || search.value ? T.list.noneFound : T.list.empty)));
       const busy = items.some((/** @type {any} */ item) => restless(item.state));
       timer = setTimeout(refresh, document.hidden ? 30_000 : busy ? 1500 : 10_000);
     } catch (error) {
-      if (gone) return;
+      if (gone || serial !== asked) return;
       put(trouble, problemNote(error));
       timer = setTimeout(refresh, 5000);
     }

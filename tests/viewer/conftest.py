@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import socket
@@ -86,11 +87,29 @@ class Service:
         analysis_id: str = post_analysis(self.base, asked, [path])["id"]
         return analysis_id
 
+    def push(self, data: bytes) -> None:
+        """A DICOM file sent as a PACS does, without a request."""
+        body = b"--x\r\nContent-Type: application/dicom\r\n\r\n" + data + b"\r\n--x--"
+        kind = 'multipart/related; type="application/dicom"; boundary=x'
+        request = urllib.request.Request(  # noqa: S310 -- loopback
+            f"{self.base}/dicom-web/studies", data=body, headers={"Content-Type": kind}
+        )
+        urllib.request.urlopen(request, timeout=20).close()  # noqa: S310 -- loopback
+
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service with a stand-in for the network alone, over a fresh folder."""
-    with serving(tmp_path_factory.mktemp("viewer"), [str(HERE / "service.py")]) as found:
+    destinations = [
+        {"kind": "stow", "name": name, "url": url, "on_confirmation": True}
+        for name, url in (("pacs", "{base}/dicom-web"), ("away", "http://127.0.0.1:9/dicom-web"))
+    ]
+    settings = {
+        "SONODOSE_DESTINATIONS": json.dumps(destinations),
+        "SONODOSE_STUDY_QUIET_S": "0.5",
+    }
+    folder = tmp_path_factory.mktemp("viewer")
+    with serving(folder, [str(HERE / "service.py")], settings) as found:
         yield found
 
 

@@ -63,15 +63,26 @@ def _oval(column: Any, row: Any, frame: int) -> Any:
     return _radius(column, row, frame) < 1
 
 
-def png(*, rows: int = ROWS) -> bytes:
-    """A plain frame: no scale, no patient."""
+def png(*, rows: int = ROWS, ruler: bool = False) -> bytes:
+    """A plain frame: no scale, no patient; with a ruler of nine ticks 50 pixels apart beside it."""
+    grey = picture(rows=rows)
+    if ruler:
+        grey = np.hstack([grey, np.zeros((rows, 60), np.uint8)])
+        for row in range(40, 441, 50):
+            grey[row - 1 : row + 1, COLUMNS + 20 : COLUMNS + 32] = 230
     file = io.BytesIO()
-    Image.fromarray(picture(rows=rows)).save(file, "PNG")
+    Image.fromarray(grey).save(file, "PNG")
     return file.getvalue()
 
 
 def dicom(
-    *, frames: int = 1, rows: int = ROWS, laterality: str | None = None, nominal: bool = False
+    *,
+    frames: int = 1,
+    rows: int = ROWS,
+    laterality: str | None = None,
+    nominal: bool = False,
+    patient: tuple[str, str] = ("", ""),
+    day: str = "20260102",
 ) -> bytes:
     """A calibrated ultrasound image, or a clip of so many frames."""
     meta = FileMetaDataset()
@@ -86,9 +97,9 @@ def dicom(
         meta.MediaStorageSOPInstanceUID,
     )
     ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
-    ds.Modality, ds.PatientID, ds.PatientName = "US", "", ""
+    ds.Modality, (ds.PatientID, ds.PatientName) = "US", patient
     ds.PatientBirthDate, ds.PatientSex = "19700101", "F"
-    ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.StudyID = "20260102", "101112", "", "1"
+    ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.StudyID = day, "101112", "", "1"
     ds.ReferringPhysicianName, ds.SeriesNumber, ds.InstanceNumber = "", 1, 1
     ds.Manufacturer, ds.PatientOrientation, ds.ImageType = "", "", ["ORIGINAL", "PRIMARY"]
     if nominal:

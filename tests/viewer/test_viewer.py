@@ -411,6 +411,97 @@ def area_cm2(page: Any) -> float:
     return float(found[1])
 
 
+def test_a_pushed_study_waits_until_its_muscle_is_named(desk: Desk, service: Service) -> None:
+    """In the list with its picture and what it waits for; a click and a choice start it."""
+    service.push(phantoms.dicom(patient=("PUSHED-1", "Waiting^Wanda")))
+    page = desk()
+    row = page.locator("ul.studies li", has_text="Waiting Wanda")
+    row.wait_for()
+    row.get_by_text("Waits for the muscle and the side").wait_for()
+    row.locator("canvas[data-drawn]").wait_for()
+    row.locator("a.study").click()
+    state(page, "needs_target")
+    click_image(page, *CENTRE)
+    revision(page, 2)
+    state(page, "needs_target")
+    asked = page.locator(".note", has_text="Waits for the muscle")
+    asked.get_by_label("Muscle", exact=True).select_option("biceps_brachii")
+    start = page.get_by_role("button", name="Start", exact=True)
+    assert start.is_disabled()
+    asked.get_by_label("Side").select_option("left")
+    start.click()
+    state(page, "draft")
+    assert "Biceps" in page.locator(".headline h1").inner_text()
+    page.locator("svg .muscle").wait_for(state="attached")
+
+
+def test_a_ruler_in_the_picture_is_offered_and_never_taken(desk: Desk, service: Service) -> None:
+    """Its ticks are shown and a person says what they mean; the scale says where it is from."""
+    analysis_id = service.study(phantoms.png(ruler=True), "ruler.png")
+    page = desk(f"/#/analyses/{analysis_id}")
+    state(page, "needs_calibration")
+    offer = page.locator(".note", has_text="A RULER WAS FOUND")
+    offer.get_by_text("9 ticks").wait_for()
+    use = offer.get_by_role("button", name="Yes, use this ruler")
+    assert use.is_disabled()
+    offer.get_by_label("From tick to tick").select_option("5")
+    offer.get_by_text("100 px per cm").wait_for()
+    use.click()
+    state(page, "draft")
+    page.get_by_role("tab", name="Why").click()
+    page.get_by_text("a ruler in the image").wait_for()
+    used = api(service, f"/api/v1/analyses/{analysis_id}")["plan"]["frames"][0]["calibration"]
+    assert used["used"]["row_mm_per_px"] == pytest.approx(0.1)
+
+
+def test_search_asks_the_service(desk: Desk, service: Service) -> None:
+    """What is not on the loaded pages is found too, and what is not there is said."""
+    service.study(patient={"id": "FIND-ME", "name": "Søren Müller", "age_years": 54})
+    page = desk()
+    page.get_by_label("Search").fill("muller find-me")
+    until(page, "document.querySelectorAll('ul.studies li').length === 1")
+    assert "Søren Müller · FIND-ME" in page.locator("ul.studies li").inner_text()
+    page.get_by_label("Search").fill("nobody of this name")
+    page.get_by_text("No study is found by this.").wait_for()
+
+
+def test_left_beside_right_and_today_beside_last_time(desk: Desk, service: Service) -> None:
+    """The plan says what changed, and the smallest change that is more than error."""
+    who = {"id": "TWICE", "age_years": 54, "weight_kg": 72, "height_m": 1.74}
+    image = ("TWICE", "")
+    service.study(phantoms.dicom(patient=image, day="20251001"), patient=who, muscle_length_mm=170)
+    other = phantoms.dicom(patient=image, day="20260102")
+    service.study(other, patient=who, side="right", muscle_length_mm=230)
+    page = desk(f"/#/analyses/{service.study(phantoms.dicom(patient=image), patient=who)}")
+    state(page, "draft")
+    beside = page.locator("#compared")
+    beside.get_by_text("SINCE THE LAST SESSION").wait_for()
+    beside.get_by_text("LEFT AND RIGHT", exact=True).wait_for()
+    assert beside.get_by_text("more than error").count() >= 2
+    beside.get_by_role("link", name="Compare side by side").first.click()
+    page.locator(".two svg .muscle").nth(1).wait_for(state="attached")
+
+
+def test_where_the_objects_went(desk: Desk, service: Service) -> None:
+    """After confirmation: what a destination has, why another has nothing, and once more."""
+    page = desk(f"/#/analyses/{service.study(**ANSWERED)}")
+    state(page, "draft")
+    page.get_by_role("button", name="Review and confirm").click()
+    page.get_by_role("button", name="Next").click()
+    page.get_by_label("Your name").wait_for()
+    read_and_confirm(page)
+    state(page, "confirmed")
+    there = page.locator(".delivery", has_text="pacs")
+    there.get_by_text("Delivered").wait_for()
+    there.locator("summary").click()
+    there.get_by_text("DICOM Segmentation").wait_for()
+    away = page.locator(".delivery", has_text="away")
+    away.get_by_text("Waiting").wait_for()
+    away.locator("p", has_text="attempt 1 of").wait_for()
+    away.get_by_role("button", name="Send again").click()
+    away.locator("p", has_text="attempt 2 of").wait_for()
+
+
 def test_a_dragged_site_names_what_it_violates(desk: Desk, service: Service) -> None:
     """Out of the muscle: told while it is dragged, named by the service, not put right silently."""
     analysis_id = service.study()
@@ -421,6 +512,9 @@ def test_a_dragged_site_names_what_it_violates(desk: Desk, service: Service) -> 
     page.mouse.down()
     page.mouse.move(*on_screen(page, site["column"], 80), steps=4)
     assert "outside the muscle" in page.locator(".readout").inner_text()
+    page.mouse.move(*on_screen(page, 455, 375))
+    assert "mm from a nerve or vessel, margin 5 mm" in page.locator(".readout").inner_text()
+    page.mouse.move(*on_screen(page, site["column"], 80))
     page.mouse.up()
     page.locator(".note.stop", has_text="VIOLATES").wait_for()
     assert page.locator("svg .site[data-bad]").count() == 1
@@ -548,7 +642,7 @@ def test_session_and_side_by_side(desk: Desk, service: Service) -> None:
     page.get_by_role("button", name="Session of 2").click()
     page.get_by_text("Units in all").wait_for()
     assert page.get_by_text("Under every cap that was found", exact=True).is_visible()
-    assert page.get_by_text("Difference in volume").is_visible()
+    page.get_by_text("LEFT AND RIGHT", exact=True).wait_for()
     page.get_by_role("link", name="Compare side by side").click()
     page.locator(".two section:nth-child(2) svg .site").first.wait_for(state="attached")
     assert page.locator(".two .marks").all_inner_texts() == ["SUGGESTION: CONFIRM BEFORE USE"] * 2
