@@ -17,6 +17,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_int
+from functools import partial
+from queue import LifoQueue
 from typing import Any, ParamSpec, TypeVar
 
 from app.analysis import Stage
@@ -130,6 +132,53 @@ class WorkerPlace:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = self._pid = None
+
+
+class _Asked(Future[T]):
+    """Work that begins when its result is waited for."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__()
+        self.work = work
+
+
+class Door(WorkerPlace):
+    """Where files are looked at: a few places, each for one asker at a time.
+
+    A file that kills its worker, or takes all its time, does so to nobody who waits. The second
+    place is made only while the first one is busy, and so on.
+    """
+
+    def __init__(
+        self, *, memory_bytes: int, warm_up: Callable[[], None] | None = None, places: int = 3
+    ) -> None:
+        super().__init__(memory_bytes=memory_bytes, warm_up=warm_up)
+        more = [WorkerPlace(memory_bytes=memory_bytes, warm_up=warm_up) for _ in range(places - 1)]
+        self._more = more
+        self._free: LifoQueue[WorkerPlace] = LifoQueue()
+        for place in (*more, self):
+            self._free.put(place)
+
+    def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """The future of `work`, which begins in `result`."""
+        return _Asked(partial(work, *args, **kwargs))
+
+    def result(self, future: Future[T], *, within_s: float) -> T:
+        """The result, once a place was free for it; `within_s` counts from then.
+
+        Raises what the work raised, TookTooLong, and WorkerDied.
+        """
+        assert isinstance(future, _Asked)  # noqa: S101 -- `run` gives nothing else
+        place = self._free.get()
+        try:
+            return WorkerPlace.result(place, WorkerPlace.run(place, future.work), within_s=within_s)
+        finally:
+            self._free.put(place)
+
+    def close(self) -> None:
+        """Ends the workers for good."""
+        for place in (self, *self._more):
+            WorkerPlace.close(place)
 
 
 def lives(pid: int) -> bool:

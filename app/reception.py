@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.blobs import Blobs
 from app.intake import decode_limits, get_ready
-from app.processes import WorkerPlace
+from app.processes import Door
 from app.settings import Settings
 from app.store import Store
 from imaging.limits import DecodeLimits
@@ -20,7 +20,7 @@ class Reception:
     limits: DecodeLimits
     store: Store
     blobs: Blobs
-    door: WorkerPlace
+    door: Door
 
     def start(self) -> None:
         """Brings the tables up to date and has the door warm."""
@@ -41,5 +41,5 @@ def open_reception(settings: Settings) -> Reception:
         limits=decode_limits(settings),
         store=Store(settings.database),
         blobs=Blobs(settings.blob_dir, min_free_bytes=settings.min_free_disk_bytes),
-        door=WorkerPlace(memory_bytes=settings.job_memory_bytes, warm_up=get_ready),
+        door=Door(memory_bytes=settings.job_memory_bytes, warm_up=get_ready),
     )

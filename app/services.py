@@ -19,7 +19,7 @@ from app.errors import WorkerDied
 from app.hub import Hub
 from app.intake import get_ready
 from app.jobs import LOOK_AGAIN_S, JobRunner, Run, decode_limits
-from app.processes import WorkerPlace
+from app.processes import Door
 from app.quiet import QuietWatch
 from app.routing import Rules, load_rules
 from app.settings import Settings
@@ -44,7 +44,7 @@ class Services:
     hub: Hub
     views: ViewLog
     syslog: AuditSender
-    door: WorkerPlace
+    door: Door
     runner: JobRunner
     quiet: QuietWatch
     courier: Courier
@@ -118,7 +118,7 @@ def open_services(
     blobs = Blobs(settings.blob_dir, min_free_bytes=settings.min_free_disk_bytes)
     hub = Hub()
     tables = load_tables(settings.table_override)
-    door = WorkerPlace(memory_bytes=settings.job_memory_bytes, warm_up=get_ready)
+    door = Door(memory_bytes=settings.job_memory_bytes, warm_up=get_ready)
     runner = JobRunner(store=store, blobs=blobs, hub=hub, settings=settings, run=run, warm_up=warm)
     return Services(
         settings=settings,

@@ -6,8 +6,11 @@ else, and every limit of an upload holds for what comes out of it.
 
 from __future__ import annotations
 
+import errno
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -87,7 +90,7 @@ def _entries(archive: Upload, before: int, blobs: Blobs, settings: Settings) -> 
     except BaseException as error:
         for upload in found:
             upload.incoming.discard()
-        if isinstance(error, zipfile.BadZipFile | NotImplementedError | EOFError | RuntimeError):
+        if _of_the_archive(error):
             raise UnreadableFile(
                 f"{archive.name} is a damaged ZIP: {error}", remedy=REMEDY
             ) from None
@@ -95,6 +98,14 @@ def _entries(archive: Upload, before: int, blobs: Blobs, settings: Settings) -> 
     if not found:
         raise UnreadableFile(f"{archive.name} holds no image.", remedy=REMEDY)
     return found
+
+
+def _of_the_archive(error: BaseException) -> bool:
+    """True for what zipfile and zlib raise over a damaged archive, an offset before it included."""
+    if isinstance(error, OSError):
+        return error.errno == errno.EINVAL
+    damage = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError)
+    return isinstance(error, (*damage, ValueError, OverflowError, struct.error))
 
 
 def _check_directory(archive: Upload) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ def facts_of_plain(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
             media="plain",
             rows=image.height,
             columns=image.width,
-            frame_count=_frames(image),
+            frame_count=_frames(image, limits.max_frames),
             identity=None,
             transfer_syntax_uid=None,
             has_calibration=False,
@@ -41,7 +41,7 @@ def read_plain(
     Raises UnreadableFile for other formats and damaged files, TooLarge over the limits.
     """
     with _open(path, name, limits) as image:
-        count = _frames(image)
+        count = _frames(image, limits.max_frames)
         wanted = sorted(set(range(count) if frames is None else frames))
         if wanted and not 0 <= wanted[0] <= wanted[-1] < count:
             raise UnreadableFile(
@@ -49,7 +49,10 @@ def read_plain(
                 remedy="Frames are counted from 0; choose one that the file has.",
             )
         pages = tuple(
-            grey_frame(_page(image, index, name), source=FrameSource(file=name, frame=index))
+            grey_frame(
+                _page(image, index, path, name, limits),
+                source=FrameSource(file=name, frame=index),
+            )
             for index in wanted
         )
         rows, columns = image.height, image.width
@@ -73,7 +76,7 @@ def _open(path: Path, name: str, limits: DecodeLimits) -> Iterator[Image.Image]:
     with path.open("rb") as file:
         try:
             image = Image.open(file, formats=FORMATS)
-            frames = _frames(image)
+            frames = _frames(image, limits.max_frames)
         except Image.DecompressionBombError:
             raise TooLarge(
                 f"{name} claims more pixels than any ultrasound picture has.",
@@ -84,25 +87,46 @@ def _open(path: Path, name: str, limits: DecodeLimits) -> Iterator[Image.Image]:
                 f"{name} is no picture that can be read: {error}",
                 remedy="Send DICOM, PNG, JPEG, TIFF or BMP.",
             ) from None
-        limits.check_size(
-            name,
-            rows=image.height,
-            columns=image.width,
-            frames=frames,
-            bytes_per_pixel=len(image.getbands()),
-            encoded_bytes=path.stat().st_size,
-        )
+        _check_size(image, frames, path, name, limits)
         yield image
 
 
-def _frames(image: Image.Image) -> int:
-    return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+def _check_size(
+    image: Image.Image, frames: int, path: Path, name: str, limits: DecodeLimits
+) -> None:
+    limits.check_size(
+        name,
+        rows=image.height,
+        columns=image.width,
+        frames=frames,
+        bytes_per_pixel=len(image.getbands()),
+        encoded_bytes=path.stat().st_size,
+    )
 
 
-def _page(image: Image.Image, index: int, name: str) -> GreyImage | ColourImage:
+def _frames(image: Image.Image, most: int) -> int:
+    """The pages of a TIFF, counted to one more than `most`; 1 for the other formats."""
+    if image.format != "TIFF":
+        return 1
+    count = 1
+    with suppress(EOFError):
+        while count <= most:
+            image.seek(count)
+            count += 1
+    image.seek(0)
+    return count
+
+
+def _page(
+    image: Image.Image, index: int, path: Path, name: str, limits: DecodeLimits
+) -> GreyImage | ColourImage:
     try:
         image.seek(index)
+        # A page may say another size than the first one, whose size was checked.
+        _check_size(image, 1, path, name, limits)
         image.load()
+    except TooLarge:
+        raise
     except Exception as error:
         raise UnreadableFile(
             f"{name} is cut off or damaged: {error}", remedy="Export the picture again."

@@ -375,7 +375,10 @@ def _numbers(element: DataElement) -> Any:
         return value if all(isinstance(each, int | float) for each in values) else None
     if element.VR in ("DS", "IS"):
         # Written anew from the number, so that no text hides in its padding.
-        made = [int(each) if element.VR == "IS" else f"{float(each):.10g}" for each in values]
+        try:
+            made = [int(each) if element.VR == "IS" else f"{float(each):.10g}" for each in values]
+        except (ValueError, OverflowError):
+            return None
         return made if element.VM > 1 else made[0]
     return None
 

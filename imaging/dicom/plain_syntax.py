@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from imaging.dicom.read import tolerant
+from imaging.dicom.read import panics_refused, plugin_of, syntax_of, tolerant
 from imaging.errors import UnreadableFile
 
 
@@ -16,9 +16,10 @@ def decompress(source: Path, target: Path) -> None:
     Raises UnreadableFile for pixels that nobody here can decode.
     """
     try:
-        with tolerant():
+        with tolerant(), panics_refused():
             ds = dcmread(source, force=True)
-            ds.decompress(generate_instance_uid=False)
+            plugin = plugin_of(syntax_of(ds))
+            ds.decompress(decoding_plugin=plugin, generate_instance_uid=False)
             ds.save_as(target)
     except Exception as error:
         raise UnreadableFile(

@@ -10,27 +10,31 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import generate_frames
-from pydicom.filereader import read_file_meta_info, read_preamble
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
+    JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGExtended12Bit,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     MPEGTransferSyntaxes,
 )
 
@@ -38,7 +42,9 @@ from imaging.arrays import ColourImage, GreyImage
 from imaging.dicom.header import check_ultrasound, identity_of, number_of_frames, text_of
 from imaging.dicom.planes import planes_of
 from imaging.dicom.regions import read_scale
+from imaging.dicom.shape import check_shape
 from imaging.dicom.twelve_bit import iter_twelve_bit
+from imaging.dicom.whole import data_set_at
 from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax
 from imaging.frame import Clip, FileFacts, FrameSource, grey_frame
 from imaging.limits import MEBIBYTE, DecodeLimits
@@ -47,6 +53,17 @@ from imaging.video import iter_video
 # PS3.5 A.1 to A.3: pixels as they are, so that their bytes can be counted beforehand.
 NATIVE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
 UNENCODED = NATIVE | {DeflatedExplicitVRLittleEndian}
+
+SWELLS_FREELY = 64 * MEBIBYTE
+MAX_SWELLING = 200
+"""A deflated data set over 64 MiB is at most so many times its file: no ultrasound is smaller."""
+PLUGINS = {
+    JPEG2000Lossless: "pylibjpeg",
+    JPEG2000: "pylibjpeg",
+    JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+}
+"""Where there is another decoder than gdcm, which ends the process over some damaged streams."""
 
 DAMAGED = "Export the image again from the scanner or PACS; this copy is damaged or cut off."
 
@@ -65,7 +82,7 @@ def read_header(path: Path, name: str, limits: DecodeLimits) -> FileDataset:
     TooLarge for sizes over the limits, UnsupportedSyntax for a syntax that nobody here decodes.
     """
     try:
-        check_inflated(path, name, limits)
+        check_structure(path, name, limits)
         with tolerant():
             with path.open("rb") as file:
                 ds = dcmread(file, stop_before_pixels=True, force=True)
@@ -168,7 +185,7 @@ def decoded_samples(
     if syntax in MPEGTransferSyntaxes:
         yield from _video_frames(path, frames, name)
         return
-    with path.open("rb") as file:
+    with path.open("rb") as file, panics_refused():
         # A deflated data set has no pixels to seek to: it is inflated as a whole.
         source = dcmread(file) if syntax == DeflatedExplicitVRLittleEndian else file
         if syntax in UNENCODED and text_of(ds, "PhotometricInterpretation") == "YBR_FULL_422":
@@ -176,7 +193,23 @@ def decoded_samples(
             for index in frames:
                 yield from iter_pixels(source, indices=[index])
         else:
-            yield from iter_pixels(source, indices=frames)
+            yield from iter_pixels(source, indices=frames, decoding_plugin=plugin_of(syntax))
+
+
+def plugin_of(syntax: str) -> str:
+    """The decoder that is asked for a transfer syntax; empty: any that there is."""
+    return PLUGINS.get(UID(syntax), "")
+
+
+@contextmanager
+def panics_refused() -> Iterator[None]:
+    """Turns the panic of a decoder written in Rust, which is no Exception, into UnreadableFile."""
+    try:
+        yield
+    except BaseException as panic:
+        if type(panic).__module__ != "pyo3_runtime":
+            raise
+        raise UnreadableFile(f"The pixels are damaged: {panic}", remedy=DAMAGED) from None
 
 
 def _video_frames(path: Path, frames: Sequence[int], name: str) -> Iterator[NDArray[np.uint8]]:
@@ -324,32 +357,35 @@ def check_size(ds: Dataset, encoded_bytes: int, name: str, limits: DecodeLimits)
         )
 
 
-def check_inflated(path: Path, name: str, limits: DecodeLimits) -> None:
-    """Raises TooLarge for a deflated data set that swells beyond the limits, without keeping it."""
+def check_structure(path: Path, name: str, limits: DecodeLimits) -> None:
+    """Raises TooLarge for a data set that would swell or branch beyond the limits when parsed."""
     with path.open("rb") as file:
-        if read_preamble(file, force=True) is None:
-            return
-    meta = read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
+        # A file without its preamble may have the group all the same, and be deflated.
+        read_preamble(file, force=True)
+        meta = _read_file_meta_info(file)
+    syntax = str(meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian)
+    begins_at = data_set_at(path)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        _check_inflated(path, name, begins_at, limits)
+    check_shape(path, name, data_set_at=begins_at, transfer_syntax_uid=syntax)
+
+
+def _check_inflated(path: Path, name: str, begins_at: int, limits: DecodeLimits) -> None:
+    """Raises TooLarge for a deflated data set that swells too much, without keeping it."""
+    likely = max(SWELLS_FREELY, path.stat().st_size * MAX_SWELLING)
+    most = min(limits.max_decoded_bytes, likely)
     with path.open("rb") as file:
-        file.seek(132)
-        _skip_meta(file)
+        file.seek(begins_at)
         inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while block := inflater.unconsumed_tail or file.read(65_536):
             total += len(inflater.decompress(block, MEBIBYTE))
-            if total > limits.max_decoded_bytes:
+            if total > most:
                 raise TooLarge(
-                    f"{name} inflates to more than {limits.max_decoded_bytes // MEBIBYTE} MiB.",
+                    f"{name} inflates to more than {most // MEBIBYTE} MiB.",
                     remedy="Send fewer frames, in another transfer syntax.",
                 )
-
-
-def _skip_meta(file: BinaryIO) -> None:
-    """Moves past the file meta group by its length (0002,0000)."""
-    head = file.read(12)
-    if len(head) == 12 and head[:4] == b"\x02\x00\x00\x00":
-        file.seek(int.from_bytes(head[8:12], "little"), 1)
+            if inflater.eof:
+                return
 
 
 def tolerant() -> warnings.catch_warnings[None]:

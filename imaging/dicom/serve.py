@@ -28,7 +28,16 @@ from pydicom.uid import (
 
 from imaging.dicom.document import PIXEL_DATA, Json, bulk_entry, json_of
 from imaging.dicom.header import number_of_frames, text_of
-from imaging.dicom.read import NATIVE, UNENCODED, decoded_samples, iter_shown, syntax_of, tolerant
+from imaging.dicom.read import (
+    NATIVE,
+    UNENCODED,
+    decoded_samples,
+    iter_shown,
+    panics_refused,
+    plugin_of,
+    syntax_of,
+    tolerant,
+)
 from imaging.errors import ImagingError, NotThere, UnreadableFile
 
 DAMAGED = "Export the object again from the scanner or PACS; this copy is damaged or cut off."
@@ -113,9 +122,15 @@ def stored_frames(path: Path, numbers: Sequence[int]) -> list[Encoded]:
     syntax = syntax_of(ds)
     if syntax in UNENCODED:
         return plain_frames(path, numbers)
+    try:
+        return _encoded(path, numbers, count=number_of_frames(ds), syntax=syntax)
+    except Exception as error:
+        raise UnreadableFile(f"The frames cannot be told apart: {error}", remedy=DAMAGED) from None
+
+
+def _encoded(path: Path, numbers: Sequence[int], *, count: int, syntax: str) -> list[Encoded]:
     with path.open("rb") as file:
         start = _seek_pixels(file)
-        count = number_of_frames(ds)
         if syntax in MPEGTransferSyntaxes:
             # PS3.5 8.2.5: all frames are one stream.
             data = b"".join(generate_frames(file, number_of_frames=1))
@@ -234,7 +249,7 @@ def as_explicit(path: Path, target: Path) -> str:
     Video stays as it is. Raises UnreadableFile.
     """
     try:
-        with tolerant():
+        with tolerant(), panics_refused():
             ds = dcmread(path, force=True)
             syntax = UID(syntax_of(ds))
             if syntax in MPEGTransferSyntaxes:
@@ -242,7 +257,7 @@ def as_explicit(path: Path, target: Path) -> str:
                 return str(syntax)
             if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
                 get_decoder(syntax)
-                ds.decompress(generate_instance_uid=False)
+                ds.decompress(decoding_plugin=plugin_of(syntax), generate_instance_uid=False)
             elif "PixelData" in ds and syntax == ExplicitVRBigEndian:
                 _swap(ds)
             ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

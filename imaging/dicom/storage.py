@@ -6,12 +6,9 @@ held to what the decoder needs; of the others the header is read and the bytes a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset, FileDataset
@@ -27,8 +24,8 @@ from imaging.dicom.header import (
 )
 from imaging.dicom.instance import MANUFACTURER
 from imaging.dicom.read import (
-    check_inflated,
     check_size,
+    check_structure,
     check_syntax,
     decoded_samples,
     looks_like_dicom,
@@ -36,7 +33,7 @@ from imaging.dicom.read import (
     tolerant,
 )
 from imaging.dicom.regions import read_scale
-from imaging.dicom.whole import check_whole
+from imaging.dicom.whole import check_whole, data_set_at
 from imaging.errors import ImagingError, UnknownClass, UnreadableFile, UnsupportedSyntax
 from imaging.frame import FileFacts
 from imaging.limits import DecodeLimits
@@ -65,7 +62,7 @@ def facts_of_object(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
     """
     limits.check_file(name, path.stat().st_size)
     try:
-        ds, data_set_at, header_bytes = _header(path, name, limits)
+        ds, begins_at, header_bytes = _header(path, name, limits)
     except ImagingError:
         raise
     except Exception as error:
@@ -83,7 +80,7 @@ def facts_of_object(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
             f"{name} is in the transfer syntax {syntax[:64]}, which is not known here.",
             remedy="Send it uncompressed, as JPEG, JPEG-LS, JPEG 2000 or RLE.",
         )
-    check_whole(path, name, data_set_at=data_set_at, transfer_syntax_uid=syntax)
+    check_whole(path, name, data_set_at=begins_at, transfer_syntax_uid=syntax)
     has_image = "Rows" in ds or sop_class in ULTRASOUND_CLASSES
     if has_image:
         check_syntax(ds, name)
@@ -107,29 +104,14 @@ def _header(path: Path, name: str, limits: DecodeLimits) -> tuple[FileDataset, i
     with path.open("rb") as file:
         if not looks_like_dicom(file.read(132)):
             raise UnreadableFile(f"{name} is no DICOM file.", remedy=DAMAGED)
-    check_inflated(path, name, limits)
+    check_structure(path, name, limits)
     with tolerant(), path.open("rb") as file:
         ds = dcmread(file, stop_before_pixels=True, force=True)
         header_bytes = file.tell()
         list(ds.iterall())  # what is read lazily fails here, not later
     if not ds:
         raise UnreadableFile(f"{name} is no DICOM file.", remedy=DAMAGED)
-    return ds, _data_set_at(path), header_bytes
-
-
-def _data_set_at(path: Path) -> int:
-    """The offset of the first element after the file meta group (PS3.10 7.1)."""
-    with path.open("rb") as file:
-        start = 132 if file.read(132)[128:] == b"DICM" else 0
-        file.seek(start)
-        while (head := file.read(8))[:2] == b"\x02\x00":
-            if head[4:6] in (b"OB", b"UN", b"UT", b"OW"):
-                length, long = int.from_bytes(file.read(4), "little"), 12
-            else:
-                length, long = int.from_bytes(head[6:8], "little"), 8
-            start += long + length
-            file.seek(start)
-    return start
+    return ds, data_set_at(path), header_bytes
 
 
 def _is_ultrasound(ds: Dataset) -> bool:
@@ -148,24 +130,28 @@ def same_pixels(one: Path, other: Path) -> bool:
     Objects without pixels are the same when their data sets are. Raises UnreadableFile for pixels
     that cannot be decoded.
     """
-    with tolerant():
-        a, b = (dcmread(path, stop_before_pixels=True, force=True) for path in (one, other))
-        if "Rows" not in a or "Rows" not in b:
-            return "Rows" not in a and "Rows" not in b and _same_data_set(one, other)
-        if _shape(a) != _shape(b):
-            return False
-        frames = range(number_of_frames(a))
-        pairs = zip(_samples(one, a, frames), _samples(other, b, frames), strict=True)
-        return all(np.array_equal(left, right) for left, right in pairs)
-
-
-def _samples(path: Path, ds: Dataset, frames: range) -> Iterator[NDArray[Any]]:
     try:
-        yield from decoded_samples(path, ds, frames, path.name)
+        with tolerant():
+            return _same_pixels(one, other)
     except ImagingError:
         raise
     except Exception as error:
-        raise UnreadableFile(f"The pixels cannot be decoded: {error}", remedy=DAMAGED) from None
+        raise UnreadableFile(f"The objects cannot be compared: {error}", remedy=DAMAGED) from None
+
+
+def _same_pixels(one: Path, other: Path) -> bool:
+    a, b = (dcmread(path, stop_before_pixels=True, force=True) for path in (one, other))
+    if "Rows" not in a or "Rows" not in b:
+        return "Rows" not in a and "Rows" not in b and _same_data_set(one, other)
+    if _shape(a) != _shape(b):
+        return False
+    frames = range(number_of_frames(a))
+    pairs = zip(
+        decoded_samples(one, a, frames, one.name),
+        decoded_samples(other, b, frames, other.name),
+        strict=True,
+    )
+    return all(np.array_equal(left, right) for left, right in pairs)
 
 
 def _shape(ds: Dataset) -> tuple[object, ...]:

@@ -41,6 +41,21 @@ class _Coding:
     order: str
 
 
+def data_set_at(path: Path) -> int:
+    """The offset of the first element after the file meta group (PS3.10 7.1)."""
+    with path.open("rb") as file:
+        start = 132 if file.read(132)[128:] == b"DICM" else 0
+        file.seek(start)
+        while (head := file.read(8))[:2] == b"\x02\x00":
+            if head[4:6] in (b"OB", b"UN", b"UT", b"OW"):
+                length, long = int.from_bytes(file.read(4), "little"), 12
+            else:
+                length, long = int.from_bytes(head[6:8], "little"), 8
+            start += long + length
+            file.seek(start)
+    return start
+
+
 def check_whole(path: Path, name: str, *, data_set_at: int, transfer_syntax_uid: str) -> None:
     """Raises UnreadableFile unless the data set from `data_set_at` on ends where the file ends."""
     size = path.stat().st_size

@@ -34,7 +34,7 @@ def one_part(ctx: Any, value: Any) -> dict[str, Any]:
 
 # Left out: that what fits the schema is accepted. Random bytes are no image, random names no
 # muscle, and the document cannot say so.
-EXAMPLES = 200 if os.environ.get("SONODOSE_SLOW") else 4
+EXAMPLES = 50 if os.environ.get("SONODOSE_SLOW") else 4
 
 
 @pytest.fixture(scope="module")
