@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -403,3 +404,12 @@ def test_csv_keys_name_every_shipped_table() -> None:
     assert tables == {*CSV_KEYS, *YAML_FILES, MANIFEST}
     about = (DATA / "README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in about for name in tables)
+
+
+def test_a_row_without_a_range_refuses_by_its_name(tables: ClinicalTables) -> None:
+    """A missing range stays missing, whatever the weight."""
+    row = next(row for row in tables.dose_rows if row.units is not None)
+    missing = replace(row, units=None, units_per_kg=None)
+    for weight_kg in (None, 70.0):
+        with pytest.raises(ValueError, match="no range in Units"):
+            missing.range_units(weight_kg)
