@@ -19,15 +19,16 @@ from app.clinic.errors import ClinicError
 from app.clinic.tables import load_tables
 from app.errors import AppError, NoObject
 from app.jobs import decode_limits
-from app.reporting import StoredAnalysis
 from app.request import AnalysisRequest
 from app.routing import Image, Rules, checks, load_rules, match
 from app.settings import Settings
+from app.stored_analysis import StoredAnalysis
 from app.worker import AnalysisTask, run_analysis
 from imaging.arrays import GreyImage
 from imaging.dicom.read import looks_like_dicom
 from imaging.dicom.storage import facts_of_object
 from imaging.errors import ImagingError
+from imaging.limits import DecodeLimits
 from imaging.read import peek, read_clip
 
 
@@ -38,17 +39,18 @@ def plan_files(inputs: Sequence[Path], request_json: str, out: Path | None) -> i
         request = AnalysisRequest.model_validate_json(request_json)
     except ValidationError as error:
         return _refuse(problems.of_validation(error.errors()))
-    sources = tuple(SourceFile(path=str(path), name=path.name) for path in inputs)
     created = dt.datetime.now(dt.UTC)
     override = settings.table_override
-    task = AnalysisTask(
-        sources=sources,
-        request_json=request.model_dump_json(exclude_unset=True),
-        today=created.astimezone().date().isoformat(),
-        limits=decode_limits(settings),
-        table_override=None if override is None else str(override),
-    )
+    limits = decode_limits(settings)
     try:
+        sources = tuple(_source(path, limits) for path in inputs)
+        task = AnalysisTask(
+            sources=sources,
+            request_json=request.model_dump_json(exclude_unset=True),
+            today=created.astimezone().date().isoformat(),
+            limits=limits,
+            table_override=None if override is None else str(override),
+        )
         analysis = run_analysis(task)
     except (ImagingError, ClinicError, AppError) as error:
         return _refuse(error)
@@ -78,6 +80,15 @@ def plan_files(inputs: Sequence[Path], request_json: str, out: Path | None) -> i
         except NoObject as none:
             print(f"sonodose: no {name}: {none.message}", file=sys.stderr)
     return 0
+
+
+def _source(path: Path, limits: DecodeLimits) -> SourceFile:
+    identity = peek(path, name=path.name, limits=limits).identity
+    return SourceFile(
+        path=str(path),
+        name=path.name,
+        sop_instance_uid=None if identity is None else identity.sop_instance_uid,
+    )
 
 
 def frames_of(path: Path) -> Iterator[GreyImage]:

@@ -245,6 +245,9 @@ class SentObject(BaseModel):
     """An object that the other side has, by its UIDs; `none` says why one could not be made."""
 
     object: str = Field(examples=["seg.dcm"])
+    frame: str | None = Field(
+        default=None, description="The key of its frame, where there are several of one name."
+    )
     none: str | None = None
     sop_class_uid: str | None = None
     study_instance_uid: str | None = None

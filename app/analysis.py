@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from imaging.frame import plan_name
+
 
 class State(StrEnum):
     """Where an analysis stands; every change of its content makes a new revision."""
@@ -55,3 +57,9 @@ class SourceFile:
 
     path: str
     name: str
+    sop_instance_uid: str | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What a request may call it: the sender's name, or the plan's."""
+        return frozenset({self.name, plan_name(self.name, self.sop_instance_uid)})

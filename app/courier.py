@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,19 +215,22 @@ class Courier:
         with self._store.read() as session:
             record = records.load(session, parcel.analysis_id, parcel.revision)
         sent = parcel.sent
-        done = {each["object"] for each in sent}
+        done = {(each["object"], each.get("frame")) for each in sent}
         wanted = parcel.detail.get("objects") or destination.objects
-        for name in [each for each in ALL_OBJECTS if each in wanted and each not in done]:
+        for name, frame in self._list(record, [each for each in ALL_OBJECTS if each in wanted]):
+            if (name, frame) in done:
+                continue
+            entry = {"object": name} if frame is None else {"object": name, "frame": frame}
             try:
-                instance = self._object(record, name)
+                instance = self._object(record, name, frame)
             except NoObject as none:
-                sent.append({"object": name, "none": none.message})
+                sent.append({**entry, "none": none.message})
                 continue
             if isinstance(destination, StowDestination):
                 stow(destination, instance)
             else:
                 c_store(destination, instance)
-            sent.append({"object": name, **names_of(instance)})
+            sent.append({**entry, **names_of(instance)})
             if not self._remember(parcel, sent):
                 raise SendFailed("Another service has taken this delivery over.")
         if all("none" in each for each in sent):
@@ -236,11 +240,17 @@ class Courier:
             )
         self._remember(parcel, sent)
 
-    def _object(self, record: AnalysisRecord, name: str) -> bytes:
+    def _list(self, record: AnalysisRecord, names: Sequence[str]) -> list[tuple[str, str | None]]:
+        """(name, frame) of each object; of several of one name the first needs no frame."""
+        stored = objects.stored_analysis(record, self._blobs, uid_root=self._settings.uid_root)
+        frames = objects.frames_of(stored, self._door)
+        return [(name, frame) for name in names for frame in (None, *frames.get(name, [])[1:])]
+
+    def _object(self, record: AnalysisRecord, name: str, frame: str | None) -> bytes:
         return objects.obtain(
             record,
             objects.KINDS[name],
-            None,
+            frame,
             store=self._store,
             blobs=self._blobs,
             door=self._door,

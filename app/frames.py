@@ -83,13 +83,14 @@ def chosen_frames(
 
 def names(file: str | None, frame: int | None, clip: Clip, candidate: Frame) -> bool:
     """True if a click, outline or choice with these two names means this frame."""
-    return (file is None or file == clip.file) and (
+    return (file is None or file in (clip.file, clip.plan_name)) and (
         frame is None or frame == candidate.source.frame
     )
 
 
 def _refuse_unknown(clips: Sequence[Clip], request: AnalysisRequest) -> None:
     counts = {clip.file: clip.frame_count for clip in clips}
+    known_as = {clip.plan_name: clip.frame_count for clip in clips} | counts
     named: list[OnFrame] = [
         *(request.frames or ()),
         *request.outlines,
@@ -97,12 +98,12 @@ def _refuse_unknown(clips: Sequence[Clip], request: AnalysisRequest) -> None:
         *(request.sites or ()),
     ]
     for part in named:
-        if part.file is not None and part.file not in counts:
+        if part.file is not None and part.file not in known_as:
             raise FrameNotFound(
                 f"The request names the file {part.file!r}, which was not uploaded.",
                 remedy=f"Name one of the uploaded files: {', '.join(sorted(counts))}.",
             )
-        most = counts[part.file] if part.file is not None else max(counts.values())
+        most = known_as[part.file] if part.file is not None else max(counts.values())
         if part.frame is not None and part.frame >= most:
             raise FrameNotFound(
                 f"The request names frame {part.frame}, but there are {most} (0 to {most - 1}).",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -72,10 +72,38 @@ def examine(
     except (WorkerDied, TookTooLong, MemoryError, RecursionError) as lost:
         raise _unreadable_header(names) from lost
     check_one_patient(facts)
-    return tuple(
+    _check_distinct(facts)
+    return in_acquired_order(
         Examined(name=u.name, incoming=u.incoming, facts=f)
         for u, f in zip(uploads, facts, strict=True)
     )
+
+
+def in_acquired_order(files: Iterable[Examined]) -> tuple[Examined, ...]:
+    """The images of one series by their Instance Numbers, as a PACS would have sent them.
+
+    Whatever is not one numbered series stays in the order in which it was sent.
+    """
+    sent = tuple(files)
+    known = [file.facts.identity for file in sent]
+    series = {None if each is None else each.series_instance_uid for each in known}
+    numbered = {
+        each.instance_number: file
+        for each, file in zip(known, sent, strict=True)
+        if each is not None and each.instance_number is not None
+    }
+    if len(series) > 1 or len(numbered) < len(sent):
+        return sent
+    return tuple(numbered[number] for number in sorted(numbered))
+
+
+def _check_distinct(facts: Sequence[FileFacts]) -> None:
+    uids = [f.identity.sop_instance_uid for f in facts if f.identity is not None]
+    if len(set(uids)) < len(uids):
+        raise RequestConflict(
+            "Two of the files are the same image: they have one SOP Instance UID.",
+            remedy="Send each image once.",
+        )
 
 
 def examine_objects(

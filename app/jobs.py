@@ -29,7 +29,7 @@ from app.hub import Hub
 from app.intake import decode_limits as decode_limits
 from app.plan_text import canonical_json
 from app.processes import WorkerPlace, lives, with_stages
-from app.rows import AnalysisRow, JobRow, MaskRow, RevisionRow, SourceRow
+from app.rows import AnalysisRow, InstanceRow, JobRow, MaskRow, RevisionRow, SourceRow
 from app.settings import Settings
 from app.store import Store
 from app.treatments import recorded_treatments
@@ -237,8 +237,9 @@ class JobRunner:
 
     def _lease(self, session: Session, job: JobRow) -> Lease:
         revision = session.get_one(RevisionRow, (job.analysis_id, job.revision))
-        sources = session.scalars(
-            select(SourceRow)
+        sources = session.execute(
+            select(SourceRow.sha256, SourceRow.name, InstanceRow.sop_instance_uid)
+            .join(InstanceRow, InstanceRow.sha256 == SourceRow.sha256)
             .where(
                 SourceRow.analysis_id == job.analysis_id,
                 SourceRow.since_revision <= job.revision,
@@ -253,7 +254,12 @@ class JobRunner:
             attempt=job.attempts,
             task=AnalysisTask(
                 sources=tuple(
-                    SourceFile(path=str(self._blobs.path(s.sha256)), name=s.name) for s in sources
+                    SourceFile(
+                        path=str(self._blobs.path(source.sha256)),
+                        name=source.name,
+                        sop_instance_uid=source.sop_instance_uid,
+                    )
+                    for source in sources
                 ),
                 request_json=revision.request,
                 today=revision.created_at.astimezone().date().isoformat(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
@@ -23,9 +23,9 @@ from app.blobs import Blobs
 from app.errors import NoObject
 from app.processes import WorkerPlace
 from app.records import AnalysisRecord
-from app.reporting import StoredAnalysis
 from app.rows import ObjectRow
 from app.store import Store
+from app.stored_analysis import StoredAnalysis
 from imaging.dicom.sr import PredecessorDocument, predecessor
 from imaging.dicom.storage import facts_of_object
 from imaging.limits import DecodeLimits
@@ -37,7 +37,10 @@ REPORT, IMAGE = "sr.dcm", "image.dcm"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectKind:
-    """An object that can be asked for: its file name, media type and who makes it."""
+    """An object that can be asked for: its file name, media type and who makes it.
+
+    `of_frame` ones can be asked for by a frame: there is one for each, or for some.
+    """
 
     name: str
     media_type: str
@@ -63,7 +66,7 @@ KINDS: Mapping[str, ObjectKind] = {
             make=reporting.overlay_svg,
         ),
         ObjectKind(name="mask.png", media_type="image/png", of_frame=True, make=reporting.mask_png),
-        ObjectKind(name="seg.dcm", media_type=DICOM, of_frame=False, make=reporting.seg),
+        ObjectKind(name="seg.dcm", media_type=DICOM, of_frame=True, make=reporting.seg),
         ObjectKind(
             name="sr.dcm",
             media_type=DICOM,
@@ -71,15 +74,15 @@ KINDS: Mapping[str, ObjectKind] = {
             make=reporting.sr,
             of_dose=True,
         ),
-        ObjectKind(name="sc.dcm", media_type=DICOM, of_frame=False, make=reporting.capture),
-        ObjectKind(name="pr.dcm", media_type=DICOM, of_frame=False, make=reporting.state),
+        ObjectKind(name="sc.dcm", media_type=DICOM, of_frame=True, make=reporting.capture),
+        ObjectKind(name="pr.dcm", media_type=DICOM, of_frame=True, make=reporting.state),
         ObjectKind(
             name="ko.dcm",
             media_type=DICOM,
             of_frame=False,
             make=reporting.key_objects,
         ),
-        ObjectKind(name="image.dcm", media_type=DICOM, of_frame=False, make=reporting.image),
+        ObjectKind(name="image.dcm", media_type=DICOM, of_frame=True, make=reporting.image),
         ObjectKind(
             name="overlay.webp",
             media_type="image/webp",
@@ -123,7 +126,12 @@ def stored_analysis(
         plan=record.plan or {},
         masks={key: blobs.read(digest) for key, digest in record.masks.items()},
         sources=tuple(
-            SourceFile(path=str(blobs.path(file.sha256)), name=file.name) for file in record.files
+            SourceFile(
+                path=str(blobs.path(file.sha256)),
+                name=file.name,
+                sop_instance_uid=(file.facts.get("identity") or {}).get("sop_instance_uid"),
+            )
+            for file in record.files
         ),
         verifier=verifier,
         verified_at=verified_at,
@@ -168,10 +176,17 @@ def obtain(
         )
     if kind.media_type == DICOM and kind.name != IMAGE and _of_plain_pictures(record):
         # What the object refers to stands in the study before it does.
-        with contextlib.suppress(NoObject):
-            obtain(
-                record, KINDS[IMAGE], None, store=store, blobs=blobs, door=door, uid_root=uid_root
-            )
+        for number, each in enumerate(frames_of(stored, door).get(IMAGE, [])):
+            with contextlib.suppress(NoObject):
+                obtain(
+                    record,
+                    KINDS[IMAGE],
+                    each if number else None,
+                    store=store,
+                    blobs=blobs,
+                    door=door,
+                    uid_root=uid_root,
+                )
     more = {"frame": frame} if kind.of_frame and frame is not None else {}
     made = door.result(door.run(kind.make, stored, **more), within_s=OBJECT_S)
     digest, at = blobs.put(made), dt.datetime.now(dt.UTC)
@@ -206,6 +221,19 @@ def obtain(
         with store.read() as session:
             return blobs.read(session.get_one(ObjectRow, key).sha256)
     return made
+
+
+def frames_of(stored: StoredAnalysis, door: WorkerPlace) -> dict[str, list[str]]:
+    """The frames by which each of several objects of one name is asked for, by that name.
+
+    The first is the one that is made where no frame is named. None of a name: there is one, or
+    the object itself tells why there is none.
+    """
+    work = door.run(reporting.object_frames, replace(stored, masks={}))
+    try:
+        return door.result(work, within_s=OBJECT_S)
+    except NoObject:
+        return {}
 
 
 def _of_plain_pictures(record: AnalysisRecord) -> bool:

@@ -88,7 +88,7 @@ def _frame(frame: UsedFrame) -> dict[str, Any]:
     section = frame.section
     return {
         "key": frame.key,
-        "file": frame.clip.file,
+        "file": frame.clip.plan_name,
         "frame": frame.frame.source.frame,
         "sop_instance_uid": frame.frame.source.sop_instance_uid,
         "rows": frame.frame.pixels.shape[0],

@@ -6,26 +6,33 @@ run; nothing is computed again. Objects are made when asked for, not inside the 
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydicom.dataset import Dataset
-
-from app.analysis import SourceFile, State
+from app.analysis import SourceFile
 from app.errors import NoObject
 from app.plan_document import SUGGESTION
 from app.plan_fhir import FhirSubject, plan_bundle
 from app.plan_pdf import plan_pdf
+from app.stored_analysis import (
+    FrameRecord,
+    SourceImage,
+    StoredAnalysis,
+    alike,
+    calibration_of,
+    captured,
+    images_of,
+    named_study,
+    wrapping,
+)
 from imaging import overlay as picture
 from imaging.arrays import GreyImage
-from imaging.calibration import Calibration, CalibrationProvenance
 from imaging.dicom import codes
-from imaging.dicom.capture import capture_header, write_capture
+from imaging.dicom.capture import write_capture
 from imaging.dicom.codes import CodedAnatomy
 from imaging.dicom.content import KeyObject
 from imaging.dicom.header import SECONDARY_CAPTURE
@@ -34,7 +41,6 @@ from imaging.dicom.key_objects import write_key_objects
 from imaging.dicom.seg import SEGMENTATION_STORAGE, Algorithm, write_seg
 from imaging.dicom.sr import (
     COMPREHENSIVE_SR,
-    PredecessorDocument,
     ReportContent,
     ReportNumber,
     ReportSite,
@@ -42,89 +48,24 @@ from imaging.dicom.sr import (
     write_sr,
 )
 from imaging.dicom.state import StateFrame, StateSite, state_class, write_state
-from imaging.dicom.ultrasound import StudyFacts
 from imaging.frame import Clip, ImageIdentity
 from imaging.geometry import ImagePoint
 from imaging.limits import DecodeLimits
-from imaging.mask import LabelMasks, grey_png, masks_from_png
+from imaging.mask import LabelMasks, grey_png
 from imaging.overlay import Overlay, OverlaySite
 from imaging.read import peek, read_clip
 
-SEG_SERIES_NUMBER = 9001
-SR_SERIES_NUMBER = 9002
-SC_SERIES_NUMBER = 9003
-PR_SERIES_NUMBER = 9004
-KO_SERIES_NUMBER = 9005
-IMAGE_SERIES_NUMBER = 9006
+SERIES = {
+    "SEG": (9001, "Muscle segmentation"),
+    "SR": (9002, "Injection plan"),
+    "SC": (9003, "Injection plan, picture"),
+    "PR": (9004, "Injection plan, state"),
+    "KO": (9005, "Injection plan, key objects"),
+}
+"""Number and description of the series of each kind of object."""
 STANDARD_FRAME_MS = 40.0
 """Of a clip that does not tell its pace."""
 MOST_ANIMATED = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredAnalysis:
-    """One revision as the store holds it; `verifier` confirmed it at `verified_at`.
-
-    `uid_root` is the site's own root of UIDs; None takes UUIDs under 2.25. `request` names the
-    patient and the study where the images do not; `submitted_at` is when these came, whatever
-    the revision. `predecessors` are the reports that this one's report takes the place of.
-    """
-
-    analysis_id: str
-    revision: int
-    created_at: dt.datetime
-    state: State
-    plan: Mapping[str, Any]
-    masks: Mapping[str, bytes]
-    sources: tuple[SourceFile, ...]
-    verifier: str | None = None
-    verified_at: dt.datetime | None = None
-    uid_root: str | None = None
-    request: Mapping[str, Any] = field(default_factory=dict)
-    submitted_at: dt.datetime | None = None
-    predecessors: tuple[PredecessorDocument, ...] = ()
-
-    def frame(self, key: str | None) -> Mapping[str, Any]:
-        """The plan's record of a frame; without a key the one with most sites, then muscle.
-
-        Raises NoObject for a frame that was not analysed.
-        """
-        frames: list[Mapping[str, Any]] = self.plan["frames"]
-        if key is None:
-            sites = [site["frame_key"] for site in self.plan.get("sites", ())]
-            return max(
-                frames,
-                key=lambda f: (sites.count(f["key"]), (f["section"] or {}).get("area_px", 0.0)),
-            )
-        found = self.analysed(key)
-        if found is None:
-            raise NoObject(
-                f"Frame {key} was not analysed.",
-                remedy=f"Ask for one of: {', '.join(f['key'] for f in frames)}.",
-            )
-        return found
-
-    def analysed(self, key: str) -> Mapping[str, Any] | None:
-        """The plan's record of the frame with this key; None for one that was not analysed."""
-        return next((frame for frame in self.plan["frames"] if frame["key"] == key), None)
-
-    def locate(self, number: int) -> tuple[SourceFile, int] | None:
-        """The file of a frame that is counted over all files from 0, and its number there."""
-        left = number
-        for source in self.sources:
-            count = peek(Path(source.path), name=source.name, limits=DecodeLimits()).frame_count
-            if left < count:
-                return source, left
-            left -= count
-        return None
-
-    def source(self, name: str) -> SourceFile:
-        """The stored file that the sender called `name`."""
-        return next(s for s in self.sources if s.name == name)
-
-    def labels(self, key: str) -> LabelMasks:
-        """The masks of an analysed frame."""
-        return masks_from_png(self.masks[key])
 
 
 def frame_png(stored: StoredAnalysis, number: int) -> bytes:
@@ -220,47 +161,65 @@ def fhir(stored: StoredAnalysis) -> bytes:
     return json.dumps(bundle, ensure_ascii=False, indent=1).encode()
 
 
-def seg(stored: StoredAnalysis) -> bytes:
-    """The muscle, nerves and vessels as DICOM Segmentation of the first analysed file.
+def object_frames(stored: StoredAnalysis) -> dict[str, list[str]]:
+    """The frames' keys by which each of several objects of one name is asked for, and pictures.
 
-    Raises NoObject without a scale, for pictures of nobody and where nothing was found.
+    The first of each is the one that is made where no frame is named.
     """
-    record, image = _hung_on(stored)
-    calibration = _calibration(record)
+    images = images_of(stored)
+    lots = [stored.foremost([image.shown for image in lot]) for lot in alike(stored, images)]
+    first = stored.foremost([image.shown for image in images])
+    several: dict[str, list[FrameRecord]] = {
+        "seg.dcm": lots,
+        "pr.dcm": lots,
+        "sc.dcm": captured(stored, images),
+        "image.dcm": [first, *(i.shown for i in images if i.shown["key"] != first["key"])],
+    }
+    return {name: [frame["key"] for frame in frames] for name, frames in several.items()}
+
+
+def seg(stored: StoredAnalysis, frame: str | None = None) -> bytes:
+    """The muscle, nerves and vessels as DICOM Segmentation of all images of one size and scale.
+
+    They are the images like that of the frame, or the one with most sites. Raises NoObject
+    without a scale, for pictures of nobody and where nothing was found.
+    """
+    lot, record = _lot(stored, frame)
+    calibration = calibration_of(record)
     if calibration is None:
         raise NoObject(
             "There is no scale, so there is no segmentation object: viewers would measure on it.",
             remedy="Give the scale (PATCH with calibration), then ask again. The mask in pixels "
             "is at mask.png.",
         )
-    masks = {f["frame"]: _structures(stored.labels(f["key"])) for f in _found(stored, record)}
-    if not masks:
+    if not lot[0].frames:
         raise NoObject(
             "No muscle was found, so there is nothing to put into a segmentation.",
             remedy="Click on the muscle, draw a box or outline it, then ask again.",
         )
     return write_seg(
-        image,
-        masks,
+        [image.header for image in lot],
+        [{f["frame"]: _structures(stored.labels(f["key"])) for f in i.frames} for i in lot],
         calibration=calibration,
         anatomy=_anatomy(stored.plan),
-        algorithm=_algorithm(stored.plan, record),
-        instance=_instance(stored, record, "SEG", SEG_SERIES_NUMBER, "Muscle segmentation"),
+        algorithm=_algorithm(stored.plan, [f for image in lot for f in image.frames]),
+        instance=_instance(stored, record, "SEG"),
     )
 
 
 def sr(stored: StoredAnalysis) -> bytes:
-    """Measurements, dose and sites as DICOM SR (TID 1500) on the first analysed file.
+    """Measurements, dose and sites as DICOM SR (TID 1500) on the images.
 
     Raises NoObject without a scale and for pictures of nobody.
     """
-    record, image = _hung_on(stored)
+    images = images_of(stored)
+    record = stored.foremost([image.shown for image in images])
     if "dose" not in stored.plan:
         raise NoObject(
             "The network gave no answer, so there is no plan to report.",
             remedy="Click on the muscle, draw a box or outline it, then ask again.",
         )
-    if _calibration(record) is None:
+    if calibration_of(record) is None:
         raise NoObject(
             "There is no scale, so there are no measurements to report.",
             remedy="Give the scale (PATCH with calibration), then ask again.",
@@ -270,45 +229,50 @@ def sr(stored: StoredAnalysis) -> bytes:
         at = stored.verified_at or stored.created_at
         verified = Verifier(name=stored.verifier, organization="", at=at)
     return write_sr(
-        image,
+        [image.header for image in images],
         replace(
-            _report(stored.plan, record),
+            _report(stored.plan, record, images),
             predecessors=stored.predecessors,
-            results=_results(stored, record),
+            results=_results(stored, images),
         ),
-        instance=_instance(stored, record, "SR", SR_SERIES_NUMBER, "Injection plan"),
+        instance=_instance(stored, record, "SR"),
         verified=verified,
     )
 
 
-def capture(stored: StoredAnalysis) -> bytes:
+def capture(stored: StoredAnalysis, frame: str | None = None) -> bytes:
     """The overlay as DICOM Secondary Capture in the study of the image: every PACS shows it.
 
-    Raises NoObject for pictures of nobody.
+    Raises NoObject for pictures of nobody, and for a frame that `object_frames` does not name.
     """
-    record, image = _hung_on(stored)
-    drawn = picture.draw_overlay(_overlay(stored, None))
+    images = images_of(stored)
+    frames = captured(stored, images)
+    record = _asked(frames, frame)
+    image = next(i for i in images if i.shown["file"] == record["file"])
+    place = sorted(int(each["key"]) for each in frames).index(int(record["key"]))
     return write_capture(
-        image,
-        [drawn],
-        instance=_instance(stored, record, "SC", SC_SERIES_NUMBER, "Injection plan, picture"),
+        image.header,
+        [picture.draw_overlay(_overlay(stored, record["key"]))],
+        instance=_instance(stored, record, "SC", place=place),
         source_frame=record["frame"],
         laterality="L" if stored.plan["target"]["side"] == "left" else "R",
         description="; ".join(stored.plan["marks"]),
     )
 
 
-def state(stored: StoredAnalysis) -> bytes:
-    """Contours and sites as a presentation state over the first analysed file.
+def state(stored: StoredAnalysis, frame: str | None = None) -> bytes:
+    """Contours and sites as a presentation state over all images of one size, scale and colour.
 
-    Raises NoObject for pictures of nobody.
+    They are the images like that of the frame, or the one with most sites. Raises NoObject for
+    pictures of nobody.
     """
-    record, image = _hung_on(stored)
+    lot, record = _lot(stored, frame)
     sites = stored.plan.get("sites", ())
     return write_state(
-        image,
+        [image.header for image in lot],
         [
             StateFrame(
+                image=place,
                 frame=frame["frame"],
                 muscle=stored.labels(frame["key"]).muscle,
                 sites=tuple(
@@ -321,12 +285,32 @@ def state(stored: StoredAnalysis) -> bytes:
                     if site["frame_key"] == frame["key"]
                 ),
             )
-            for frame in _found(stored, record)
+            for place, image in enumerate(lot)
+            for frame in image.frames
         ],
-        instance=_instance(stored, record, "PR", PR_SERIES_NUMBER, "Injection plan, state"),
-        calibration=_calibration(record),
+        instance=_instance(stored, record, "PR"),
+        calibration=calibration_of(record),
         marks=stored.plan["marks"],
     )
+
+
+def _lot(stored: StoredAnalysis, frame: str | None) -> tuple[list[SourceImage], FrameRecord]:
+    """The images like the asked frame's, and the record of the frame that the lot is known by."""
+    lots = alike(stored, images_of(stored))
+    known_by = [stored.foremost([image.shown for image in lot]) for lot in lots]
+    record = _asked(known_by, frame)
+    return lots[known_by.index(record)], record
+
+
+def _asked(frames: Sequence[FrameRecord], key: str | None) -> FrameRecord:
+    """The frame with this key, without one the first. Raises NoObject for any other."""
+    found = [frame for frame in frames if key in (None, frame["key"])]
+    if not found:
+        raise NoObject(
+            f"There is no such object of frame {key}.",
+            remedy=f"Ask for one of: {', '.join(frame['key'] for frame in frames)}.",
+        )
+    return found[0]
 
 
 def key_objects(stored: StoredAnalysis) -> bytes:
@@ -334,145 +318,63 @@ def key_objects(stored: StoredAnalysis) -> bytes:
 
     Raises NoObject for pictures of nobody.
     """
-    record, image = _hung_on(stored)
+    images = images_of(stored)
+    record = stored.foremost([image.shown for image in images])
     with_sites = {site["frame_key"] for site in stored.plan.get("sites", ())}
-    frames = [f["frame"] for f in _found(stored, record) if f["key"] in with_sites]
-    others = [r for r in _results(stored, record) if r.sop_class_uid == SECONDARY_CAPTURE]
-    if "dose" in stored.plan and _calibration(record) is not None:
-        report = _instance(stored, record, "SR", SR_SERIES_NUMBER, "")
-        others.append(_key(report, COMPREHENSIVE_SR, is_image=False))
+    frames = [[f["frame"] for f in i.frames if f["key"] in with_sites] for i in images]
+    if not any(frames):
+        frames = [[i.shown["frame"]] if i.shown is record else [] for i in images]
+    others = [r for r in _results(stored, images) if r.sop_class_uid == SECONDARY_CAPTURE]
+    if "dose" in stored.plan and calibration_of(record) is not None:
+        others.append(_key(_instance(stored, record, "SR"), COMPREHENSIVE_SR, is_image=False))
     return write_key_objects(
-        image,
-        frames or [record["frame"]],
-        instance=_instance(stored, record, "KO", KO_SERIES_NUMBER, "Injection plan, key objects"),
+        [image.header for image in images],
+        frames,
+        instance=_instance(stored, record, "KO"),
         others=others,
         description="; ".join(stored.plan["marks"]),
     )
 
 
-def image(stored: StoredAnalysis) -> bytes:
-    """The plain frames put under the named patient and study, as Secondary Capture.
+def image(stored: StoredAnalysis, frame: str | None = None) -> bytes:
+    """The plain frames of a file put under the named patient and study, as Secondary Capture.
 
-    Raises NoObject for DICOM images, which need it not, and without patient and study.
+    It is the file of the frame, or the one with most sites. Raises NoObject for DICOM images,
+    which need it not, and without patient and study.
     """
-    record = stored.frame(None)
+    record = stored.frame(frame)
     if record["sop_instance_uid"] is not None:
         raise NoObject(
             "The images are DICOM as they came.", remedy="They are at files/0 and following."
         )
-    subject = _named_study(stored)
+    subject = named_study(stored)
     clip = _decoded(stored.source(record["file"]), None)
     times_s = [frame.time_s for frame in clip.frames if frame.time_s is not None]
     span_s = times_s[-1] - times_s[0] if len(times_s) == len(clip.frames) else 0.0
     return write_capture(
         subject,
-        [frame.pixels for frame in clip.frames],
+        [each.pixels for each in clip.frames],
         frame_time_ms=1000 * span_s / (len(times_s) - 1) if span_s > 0 else STANDARD_FRAME_MS,
-        **_wrapping(stored, record),
+        **wrapping(stored, record),
     )
 
 
-def _hung_on(stored: StoredAnalysis) -> tuple[Mapping[str, Any], Path | Dataset]:
-    """The frame record that objects hang on, and the image: the file with most muscle.
-
-    Of a plain picture it is the header of the Secondary Capture that `image` makes. Raises
-    NoObject where the request does not say whose picture it is.
-    """
-    record = stored.frame(None)
-    if record["sop_instance_uid"] is not None:
-        return record, Path(stored.source(record["file"]).path)
-    source = stored.source(record["file"])
-    facts = peek(Path(source.path), name=source.name, limits=DecodeLimits())
-    header = capture_header(
-        _named_study(stored),
-        rows=facts.rows,
-        columns=facts.columns,
-        frames=facts.frame_count,
-        colour=False,
-        **_wrapping(stored, record),
-    )
-    return record, header
-
-
-def _named_study(stored: StoredAnalysis) -> StudyFacts:
-    """Whose picture it is, as the request says. Raises NoObject unless patient and study are."""
-    patient, study = stored.request.get("patient") or {}, stored.request.get("study") or {}
-    missing = [
-        words
-        for words, value in (
-            ("the patient's id (patient.id)", patient.get("id")),
-            ("the Study Instance UID (study.instance_uid)", study.get("instance_uid")),
-        )
-        if not value
-    ]
-    if missing:
-        raise NoObject(
-            "A plain picture does not say whose it is, so no DICOM object can point to it.",
-            remedy=f"Give {' and '.join(missing)} with PATCH, or send the image as DICOM.",
-        )
-    return StudyFacts(
-        patient_id=patient["id"],
-        issuer=patient.get("issuer") or "",
-        patient_name=patient.get("name") or "",
-        birth_date=(patient.get("birth_date") or "").replace("-", ""),
-        study_instance_uid=study["instance_uid"],
-        study_date=(study.get("date") or "").replace("-", ""),
-        study_time=(study.get("time") or "").replace(":", ""),
-        study_id=study.get("id") or "",
-        study_description=study.get("description") or "",
-        accession=study.get("accession") or "",
-        laterality="L" if stored.plan["target"]["side"] == "left" else "R",
-    )
-
-
-def _wrapping(stored: StoredAnalysis, record: Mapping[str, Any]) -> dict[str, Any]:
-    """How a plain file is wrapped: the same each time for one patient, study and scale.
-
-    So its revisions share one image, until another patient or scale makes another image of it.
-    """
-    used = record["calibration"]["used"]
-    subject = _named_study(stored)
-    parts = (
-        stored.analysis_id,
-        record["file"],
-        json.dumps([asdict(subject), used], sort_keys=True),
-    )
-    return {
-        "instance": NewInstance(
-            series_instance_uid=derived_uid(*parts, "image series", root=stored.uid_root),
-            sop_instance_uid=derived_uid(*parts, "image", root=stored.uid_root),
-            series_number=IMAGE_SERIES_NUMBER,
-            series_description="sonodose: picture as it was sent",
-            created=stored.submitted_at or stored.created_at,
-            software_version=version("sonodose"),
-            uid_root=stored.uid_root,
-        ),
-        "modality": "US",
-        "calibration": _calibration(record),
-    }
-
-
-def _found(stored: StoredAnalysis, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The frames of the record's file on which a muscle was found."""
-    return [
-        frame
-        for frame in stored.plan["frames"]
-        if frame["file"] == record["file"] and frame["section"] is not None
-    ]
-
-
-def _results(stored: StoredAnalysis, record: Mapping[str, Any]) -> tuple[KeyObject, ...]:
+def _results(stored: StoredAnalysis, images: Sequence[SourceImage]) -> tuple[KeyObject, ...]:
     """The other objects of this revision, as its report names them."""
-    named = [
-        ("SC", SC_SERIES_NUMBER, SECONDARY_CAPTURE),
-        ("PR", PR_SERIES_NUMBER, state_class(_hung_on(stored)[1])),
+    found = []
+    lots = alike(stored, images)
+    for lot in lots:
+        record = stored.foremost([image.shown for image in lot])
+        if lot[0].frames and calibration_of(record) is not None:
+            found.append(_key(_instance(stored, record, "SEG"), SEGMENTATION_STORAGE))
+    found += [
+        _key(_instance(stored, record, "SC"), SECONDARY_CAPTURE)
+        for record in captured(stored, images)
     ]
-    if _found(stored, record) and _calibration(record) is not None:
-        named.insert(0, ("SEG", SEG_SERIES_NUMBER, SEGMENTATION_STORAGE))
-    return tuple(
-        _key(_instance(stored, record, kind, number, ""), sop_class)
-        for kind, number, sop_class in named
-    )
+    for lot in lots:
+        record = stored.foremost([image.shown for image in lot])
+        found.append(_key(_instance(stored, record, "PR"), state_class(lot[0].header)))
+    return tuple(found)
 
 
 def _key(instance: NewInstance, sop_class_uid: str, *, is_image: bool = True) -> KeyObject:
@@ -504,18 +406,6 @@ def _identity(stored: StoredAnalysis, identity: ImageIdentity | None) -> ImageId
     )
 
 
-def _calibration(record: Mapping[str, Any]) -> Calibration | None:
-    used = record["calibration"]["used"]
-    if used is None:
-        return None
-    return Calibration(
-        row_mm_per_px=used["row_mm_per_px"],
-        column_mm_per_px=used["column_mm_per_px"],
-        provenance=CalibrationProvenance(used["provenance"]),
-        note=used["note"],
-    )
-
-
 def _anatomy(plan: Mapping[str, Any]) -> CodedAnatomy:
     target = plan["target"]
     return CodedAnatomy(
@@ -526,27 +416,33 @@ def _anatomy(plan: Mapping[str, Any]) -> CodedAnatomy:
     )
 
 
-def _algorithm(plan: Mapping[str, Any], record: Mapping[str, Any]) -> Algorithm:
-    if record["outlined_by"] == "operator":
+def _algorithm(plan: Mapping[str, Any], records: Sequence[FrameRecord]) -> Algorithm:
+    by_hand = [record["outlined_by"] == "operator" for record in records]
+    if all(by_hand):
         return Algorithm(name="Operator's outline", version=version("sonodose"), kind="MANUAL")
-    pointed = record["segmentation"] is not None and record["segmentation"]["prompted"]
+    pointed = [(record["segmentation"] or {}).get("prompted", False) for record in records]
     return Algorithm(
         name="sonodose muscle network",
         version=plan["provenance"]["model"],
-        kind="SEMIAUTOMATIC" if pointed else "AUTOMATIC",
+        kind="SEMIAUTOMATIC" if any(by_hand) or any(pointed) else "AUTOMATIC",
     )
 
 
 def _instance(
-    stored: StoredAnalysis, record: Mapping[str, Any], kind: str, number: int, description: str
+    stored: StoredAnalysis, record: FrameRecord, kind: str, place: int = 0
 ) -> NewInstance:
-    """Names that are the same each time the object of this revision is made."""
+    """Names that are the same each time the object of this revision and frame is made.
+
+    `place` is its place among the objects of its series, counted from 0.
+    """
     standing = "confirmed" if stored.verifier else "suggestion"
-    parts = (stored.analysis_id, str(stored.revision), standing, kind, record["file"])
+    number, description = SERIES[kind]
+    parts = (stored.analysis_id, str(stored.revision), standing, kind)
     return NewInstance(
         series_instance_uid=derived_uid(*parts, "series", root=stored.uid_root),
-        sop_instance_uid=derived_uid(*parts, "instance", root=stored.uid_root),
+        sop_instance_uid=derived_uid(*parts, record["key"], "instance", root=stored.uid_root),
         series_number=number,
+        instance_number=place + 1,
         series_description=f"sonodose: {description} ({standing})",
         created=stored.created_at,
         software_version=version("sonodose"),
@@ -558,9 +454,11 @@ def _structures(labels: LabelMasks) -> dict[Any, Any]:
     return {"muscle": labels.muscle, "nerve": labels.nerve, "vessel": labels.vessel}
 
 
-def _report(plan: Mapping[str, Any], record: Mapping[str, Any]) -> ReportContent:
+def _report(
+    plan: Mapping[str, Any], record: FrameRecord, images: Sequence[SourceImage]
+) -> ReportContent:
     dose, sites = plan["dose"], plan["sites"]
-    frames = {f["key"]: f for f in plan["frames"]}
+    places = {f["key"]: (n, f["frame"]) for n, image in enumerate(images) for f in image.frames}
     calibration = record["calibration"]["used"]
     confidence = (record["segmentation"] or {}).get("confidence")
     return ReportContent(
@@ -568,14 +466,14 @@ def _report(plan: Mapping[str, Any], record: Mapping[str, Any]) -> ReportContent
         sites=tuple(
             ReportSite(
                 number=site["number"],
-                frame=frames[site["frame_key"]]["frame"],
+                image=places[site["frame_key"]][0],
+                frame=places[site["frame_key"]][1],
                 point=ImagePoint(column=site["column"], row=site["row"]),
                 depth_mm=site["depth_mm"],
                 units=site["units"],
                 ml=site["ml"],
             )
             for site in sites
-            if frames[site["frame_key"]]["file"] == record["file"]
         ),
         numbers=tuple(_numbers(plan, record)),
         product=dose["product"] if dose["planned"] else None,
@@ -599,7 +497,7 @@ def _report(plan: Mapping[str, Any], record: Mapping[str, Any]) -> ReportContent
     )
 
 
-def _numbers(plan: Mapping[str, Any], record: Mapping[str, Any]) -> list[ReportNumber]:
+def _numbers(plan: Mapping[str, Any], record: FrameRecord) -> list[ReportNumber]:
     section, volume, dose = record["section"], plan["volume"], plan["dose"]
     found: list[ReportNumber] = []
     if section is not None and section["area_mm2"] is not None:
@@ -670,9 +568,7 @@ def _marks(stored: StoredAnalysis) -> tuple[str, ...]:
     )
 
 
-def _drawn(
-    stored: StoredAnalysis, record: Mapping[str, Any], clip: Clip, grey: GreyImage
-) -> Overlay:
+def _drawn(stored: StoredAnalysis, record: FrameRecord, clip: Clip, grey: GreyImage) -> Overlay:
     plan = stored.plan
     labels = stored.labels(record["key"])
     outline = None
@@ -699,7 +595,7 @@ def _drawn(
             for site in plan.get("sites", ())
             if site["frame_key"] == record["key"]
         ),
-        calibration=_calibration(record),
+        calibration=calibration_of(record),
         skin_row=record["skin_row"],
         heading=tuple(heading(plan, record)),
         identifiers=identifiers(_identity(stored, clip.identity)),
@@ -720,7 +616,7 @@ def site_label(site: Mapping[str, Any], dose: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def heading(plan: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+def heading(plan: Mapping[str, Any], record: FrameRecord) -> list[str]:
     """The lines over the picture: muscle and side, what was measured, volume, dose."""
     target, section = plan["target"], record["section"]
     lines = [f"{target['name']}, {target['side']}"]
@@ -753,7 +649,7 @@ def identifiers(identity: ImageIdentity | None) -> tuple[str, ...]:
     return tuple(str(k).replace("^", " ").strip() for k in known if k)[:2]
 
 
-def confidence_words(record: Mapping[str, Any]) -> str | None:
+def confidence_words(record: FrameRecord) -> str | None:
     """How sure the mask is, in words for the picture."""
     if record["outlined_by"] == "operator":
         return "outlined by the operator"

@@ -66,19 +66,21 @@ def read_sources(
         read_clip(
             Path(source.path),
             name=source.name,
-            frames=_wanted(source.name, request),
+            frames=_wanted(source, request),
             limits=limits,
         )
         for source in sources
     ]
 
 
-def _wanted(name: str, request: AnalysisRequest) -> list[int] | None:
+def _wanted(source: SourceFile, request: AnalysisRequest) -> list[int] | None:
     """The 0-based frames of this file that are named in the request; None: all of them."""
     chosen: Sequence[OnFrame] = request.frames or request.outlines
     if not chosen or any(c.frame is None for c in chosen):
         return None
-    return sorted({c.frame for c in chosen if c.frame is not None and c.file in (None, name)})
+    return sorted(
+        {c.frame for c in chosen if c.frame is not None and c.file in {None, *source.names}}
+    )
 
 
 def run_analysis(

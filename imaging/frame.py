@@ -11,6 +11,11 @@ from imaging.geometry import PixelBox
 from imaging.plane import ImagePlane
 
 
+def plan_name(file: str, sop_instance_uid: str | None) -> str:
+    """What a plan calls a file: a DICOM image by its SOP Instance UID, whatever its sender did."""
+    return file if sop_instance_uid is None else f"{sop_instance_uid}.dcm"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSource:
     """Where a frame comes from: the file as the sender named it and its 0-based frame there."""
@@ -116,6 +121,13 @@ class Clip:
     region: PixelBox | None
     identity: ImageIdentity | None
     media: Literal["dicom", "plain"]
+
+    @property
+    def plan_name(self) -> str:
+        """What a plan calls the file, the same by whichever door it came."""
+        return plan_name(
+            self.file, None if self.identity is None else self.identity.sop_instance_uid
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

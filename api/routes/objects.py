@@ -116,10 +116,11 @@ def get_seg(
     analysis_id: AnalysisId,
     parts: Parts,
     principal: Reader,
+    frame: FrameKey = None,
     revision: OLD = None,
 ) -> Response:
     """The muscle as a DICOM Segmentation of the source images."""
-    return _object(request, parts, analysis_id, revision, "seg.dcm")
+    return _object(request, parts, analysis_id, revision, "seg.dcm", frame)
 
 
 @router.get("/sr.dcm", response_class=Response, responses={**DICOM, **REFUSED})
@@ -140,10 +141,11 @@ def get_capture(
     analysis_id: AnalysisId,
     parts: Parts,
     principal: Reader,
+    frame: FrameKey = None,
     revision: OLD = None,
 ) -> Response:
     """The overlay as a DICOM Secondary Capture in the study of the image."""
-    return _object(request, parts, analysis_id, revision, "sc.dcm")
+    return _object(request, parts, analysis_id, revision, "sc.dcm", frame)
 
 
 @router.get("/pr.dcm", response_class=Response, responses={**DICOM, **REFUSED})
@@ -152,10 +154,11 @@ def get_state(
     analysis_id: AnalysisId,
     parts: Parts,
     principal: Reader,
+    frame: FrameKey = None,
     revision: OLD = None,
 ) -> Response:
     """Contours and sites as a DICOM presentation state over the source image."""
-    return _object(request, parts, analysis_id, revision, "pr.dcm")
+    return _object(request, parts, analysis_id, revision, "pr.dcm", frame)
 
 
 @router.get("/ko.dcm", response_class=Response, responses={**DICOM, **REFUSED})
@@ -176,10 +179,11 @@ def get_image(
     analysis_id: AnalysisId,
     parts: Parts,
     principal: Reader,
+    frame: FrameKey = None,
     revision: OLD = None,
 ) -> Response:
     """Plain frames under the patient and study of the request, as a DICOM Secondary Capture."""
-    return _object(request, parts, analysis_id, revision, "image.dcm")
+    return _object(request, parts, analysis_id, revision, "image.dcm", frame)
 
 
 @router.get("/overlay.webp", response_class=Response, responses={**WEBP, **REFUSED})
@@ -296,15 +300,28 @@ def get_deidentified(
 
 @router.get("/objects", responses=refusals("not_found"))
 def get_objects(analysis_id: AnalysisId, parts: Parts, principal: Reader) -> dict[str, Any]:
-    """The objects that this analysis has or can have, with their addresses."""
+    """The objects that this analysis has or can have, with their addresses.
+
+    Images of another size, scale or colour have a segmentation and a state of their own, and each
+    frame with sites its picture.
+    """
     record = _load(parts, analysis_id, None)
     home = f"{BASE}/{record.id}"
-    made = [] if record.plan is None else list(objects.KINDS.values())
+    listed = []
+    if record.plan is not None:
+        stored = objects.stored_analysis(record, parts.blobs, uid_root=parts.settings.uid_root)
+        frames = objects.frames_of(stored, parts.door)
+        listed = [
+            {
+                "name": kind.name,
+                "media_type": kind.media_type,
+                "href": f"{home}/{kind.name}" + (f"?frame={frame}" if frame else ""),
+            }
+            for kind in objects.KINDS.values()
+            for frame in (None, *frames.get(kind.name, [])[1:])
+        ]
     return {
-        "objects": [
-            {"name": kind.name, "media_type": kind.media_type, "href": f"{home}/{kind.name}"}
-            for kind in made
-        ],
+        "objects": listed,
         "files": [
             {"name": file.name, "sha256": file.sha256, "href": f"{home}/files/{number}"}
             for number, file in enumerate(record.files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -29,34 +29,50 @@ class KeyObject:
 
 
 def evidence(
-    header: Dataset, others: Iterable[KeyObject], *, with_source: bool = True
+    study_uid: str, sources: Iterable[Dataset], others: Iterable[KeyObject]
 ) -> DicomSequence:
-    """An evidence sequence (PS3.3 C.17.2.3): the source and objects of its study, by series."""
-    by_series: dict[str, list[Dataset]] = {}
-    if with_source:
-        by_series[str(header.SeriesInstanceUID)] = [image_reference(header, None)]
+    """An evidence sequence (PS3.3 C.17.2.3): the sources and then the objects of the document's
+    own study, by study and series."""
+    studies: dict[str, dict[str, list[Dataset]]] = {}
+    for source in sources:
+        by_series = studies.setdefault(str(source.StudyInstanceUID), {})
+        sops = by_series.setdefault(str(source.SeriesInstanceUID), [])
+        sops.append(image_reference(source, None))
     for other in others:
+        by_series = studies.setdefault(study_uid, {})
         by_series.setdefault(other.series_instance_uid, []).append(other.sop_reference())
+    return DicomSequence(_study(uid, by_series) for uid, by_series in studies.items())
+
+
+def _study(uid: str, by_series: Mapping[str, Iterable[Dataset]]) -> Dataset:
     study = Dataset()
-    study.StudyInstanceUID = header.StudyInstanceUID
+    study.StudyInstanceUID = uid
     study.ReferencedSeriesSequence = DicomSequence()
-    for uid, sops in by_series.items():
+    for series_uid, sops in by_series.items():
         series = Dataset()
-        series.SeriesInstanceUID = uid
+        series.SeriesInstanceUID = series_uid
         series.ReferencedSOPSequence = DicomSequence(sops)
         study.ReferencedSeriesSequence.append(series)
-    return DicomSequence([study])
+    return study
+
+
+def references_by_series(headers: Iterable[Dataset], references: str) -> DicomSequence:
+    """A Referenced Series Sequence: the images in the sequence `references` of their series."""
+    found: dict[str, list[Dataset]] = {}
+    for header in headers:
+        found.setdefault(str(header.SeriesInstanceUID), []).append(image_reference(header, None))
+    items = []
+    for uid, images in found.items():
+        series = Dataset()
+        series.SeriesInstanceUID = uid
+        setattr(series, references, DicomSequence(images))
+        items.append(series)
+    return DicomSequence(items)
 
 
 def study_reference(study_uid: str, series_uid: str, sop: Dataset) -> Dataset:
     """An item of an evidence sequence: one instance in its series and study."""
-    series = Dataset()
-    series.SeriesInstanceUID = series_uid
-    series.ReferencedSOPSequence = DicomSequence([sop])
-    study = Dataset()
-    study.StudyInstanceUID = study_uid
-    study.ReferencedSeriesSequence = DicomSequence([series])
-    return study
+    return _study(study_uid, {series_uid: [sop]})
 
 
 def image_reference(header: Dataset, frame: int | None) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,9 @@ ALWAYS_THERE = (
 )
 
 
+Sources = Dataset | Path | Sequence[Dataset | Path]
+"""The image that an object is about, or the several images of one study."""
+
 # PS3.5 table 6.2-1: dates as yyyy.mm.dd and times as hh:mm:ss stem from before DICOM.
 OLD_FORMS = {"DA": ".", "TM": ":"}
 
@@ -102,6 +105,14 @@ def header_of(source: Dataset | Path) -> Dataset:
     if isinstance(source, Path):
         return dcmread(source, stop_before_pixels=True)
     return source
+
+
+def headers_of(sources: Sources) -> list[Dataset]:
+    """The header of each source, as `header_of` gives it. Raises ValueError for none."""
+    several = [sources] if isinstance(sources, Dataset | Path) else sources
+    if not several:
+        raise ValueError("an object is about an image")
+    return [header_of(source) for source in several]
 
 
 def new_dataset(

@@ -13,10 +13,9 @@ fifty times smaller and which the same viewers read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -41,12 +40,14 @@ from imaging.dicom.codes import (
     code_sequence,
     side_of,
 )
+from imaging.dicom.content import references_by_series
 from imaging.dicom.header import number_of_frames
 from imaging.dicom.instance import (
     NewInstance,
+    Sources,
     date_and_time,
     derived_uid,
-    header_of,
+    headers_of,
     new_dataset,
     to_bytes,
 )
@@ -56,6 +57,10 @@ SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 
 Structure = Literal["muscle", "nerve", "vessel"]
 STRUCTURES: tuple[Structure, ...] = ("muscle", "nerve", "vessel")
+Masks = Mapping[int, Mapping[Structure, BoolMask]]
+"""What was found on an image, by its 0-based frames."""
+Place = tuple[int, int]
+"""A source and a frame of it, both counted from 0."""
 
 # Recommended Display CIELab Value (0062,000D), PS3.3 C.10.7.1.1: sky blue, yellow, vermilion.
 DISPLAY_CIELAB: Mapping[Structure, tuple[int, int, int]] = {
@@ -75,8 +80,8 @@ class Algorithm:
 
 
 def write_seg(
-    source: Dataset | Path,
-    masks: Mapping[int, Mapping[Structure, BoolMask]],
+    sources: Sources,
+    masks: Masks | Sequence[Masks],
     *,
     calibration: Calibration,
     anatomy: CodedAnatomy,
@@ -84,19 +89,20 @@ def write_seg(
     instance: NewInstance,
     label: str = "MUSCLE",
 ) -> bytes:
-    """The SEG file of one source image.
+    """The SEG file of one source image, or of several of one size and scale.
 
     `masks` holds for each 0-based source frame the structures found on it, (rows, columns) bool
-    of the source's size. Nerve and vessel are cut out of the muscle, so that no segments
-    overlap; empty masks are left out. Raises ValueError when nothing is left, for masks of
-    another size and for frames that the source does not have.
+    of the source's size; of several sources one such mapping for each. Nerve and vessel are cut
+    out of the muscle, so that no segments overlap; empty masks are left out. Raises ValueError
+    when nothing is left, for masks of another size and for frames that the source does not have.
     """
-    header = header_of(source)
-    segments = _disjoint(header, masks)
+    headers = headers_of(sources)
+    header = headers[0]
+    segments = _disjoint(headers, [masks] if isinstance(masks, Mapping) else masks)
     frames = [
-        (number, structure, frame)
-        for number, (structure, per_frame) in enumerate(segments.items(), start=1)
-        for frame in sorted(per_frame)
+        (number, structure, place)
+        for number, (structure, per_place) in enumerate(segments.items(), start=1)
+        for place in sorted(per_place)
     ]
     if not frames:
         raise ValueError("no mask has a pixel: there is nothing to write")
@@ -106,17 +112,21 @@ def write_seg(
     ds.ContentLabel = label[:16]
     ds.ContentDescription = f"{anatomy.meaning}: suggestion of the planning software"[:64]
     ds.ContentCreatorName = ""
-    ds.ReferencedSeriesSequence = DicomSequence([_series_reference(header)])
+    used = [headers[image] for image in sorted({image for *_, (image, _) in frames})]
+    ds.ReferencedSeriesSequence = references_by_series(used, "ReferencedInstanceSequence")
     _dimensions(ds, instance)
     ds.SegmentSequence = DicomSequence(
         _segment(number, structure, anatomy, algorithm)
         for number, structure in enumerate(segments, start=1)
     )
     ds.SharedFunctionalGroupsSequence = DicomSequence([_shared_group(calibration)])
-    order = {frame: rank for rank, frame in enumerate(sorted({f for *_, f in frames}), start=1)}
-    groups = [_frame_group(header, number, frame, order[frame]) for number, _, frame in frames]
+    order = {place: rank for rank, place in enumerate(sorted({p for *_, p in frames}), start=1)}
+    groups = [
+        _frame_group(headers[place[0]], number, place[1], order[place])
+        for number, _, place in frames
+    ]
     encode.set_raw_sequence(ds, "PerFrameFunctionalGroupsSequence", b"".join(groups))
-    _pixels(ds, header, np.stack([segments[structure][frame] for _, structure, frame in frames]))
+    _pixels(ds, header, np.stack([segments[structure][place] for _, structure, place in frames]))
     binary = ds.SegmentationType == "BINARY"
     return to_bytes(
         ds, like=header, transfer_syntax=ExplicitVRLittleEndian if binary else RLELossless
@@ -129,12 +139,18 @@ def is_binary_safe(*, rows: int, columns: int, frames: int) -> bool:
 
 
 def _disjoint(
-    header: Dataset, masks: Mapping[int, Mapping[Structure, BoolMask]]
-) -> dict[Structure, dict[int, BoolMask]]:
-    """Per structure its non-empty masks by frame; a pixel belongs to the nerve, then the vessel."""
-    size, count = (int(header.Rows), int(header.Columns)), number_of_frames(header)
-    found: dict[Structure, dict[int, BoolMask]] = {structure: {} for structure in STRUCTURES}
-    for frame, structures in masks.items():
+    headers: Sequence[Dataset], masks: Sequence[Masks]
+) -> dict[Structure, dict[Place, BoolMask]]:
+    """Per structure its non-empty masks by place; a pixel belongs to the nerve, then the vessel."""
+    size = (int(headers[0].Rows), int(headers[0].Columns))
+    found: dict[Structure, dict[Place, BoolMask]] = {structure: {} for structure in STRUCTURES}
+    places = [
+        (image, header, frame, structures)
+        for image, (header, of_image) in enumerate(zip(headers, masks, strict=True))
+        for frame, structures in of_image.items()
+    ]
+    for image, header, frame, structures in places:
+        count = number_of_frames(header)
         if not 0 <= frame < count:
             raise ValueError(f"the source has {count} frames, there is no frame {frame}")
         taken = np.zeros(size, dtype=np.bool_)
@@ -147,18 +163,8 @@ def _disjoint(
             own = mask & ~taken
             taken |= own
             if own.any():
-                found[structure][frame] = own
-    return {structure: per_frame for structure, per_frame in found.items() if per_frame}
-
-
-def _series_reference(header: Dataset) -> Dataset:
-    instance = Dataset()
-    instance.ReferencedSOPClassUID = header.SOPClassUID
-    instance.ReferencedSOPInstanceUID = header.SOPInstanceUID
-    series = Dataset()
-    series.SeriesInstanceUID = header.SeriesInstanceUID
-    series.ReferencedInstanceSequence = DicomSequence([instance])
-    return series
+                found[structure][image, frame] = own
+    return {structure: per_place for structure, per_place in found.items() if per_place}
 
 
 def _dimensions(ds: Dataset, instance: NewInstance) -> None:

@@ -11,8 +11,8 @@ here (the SEG holds it): viewers recompute a polygon's area on ultrasound, and w
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
@@ -37,10 +37,11 @@ from imaging.dicom.instance import (
     IMPLEMENTATION_UID,
     MANUFACTURER,
     NewInstance,
+    Sources,
     coding_scheme_identification,
     date_and_time,
     derived_uid,
-    header_of,
+    headers_of,
     names_of,
     new_dataset,
     to_bytes,
@@ -52,10 +53,14 @@ COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSite:
-    """One injection site on a 0-based frame of the source; None where a number is unknown."""
+    """One injection site on a 0-based frame; None where a number is unknown.
+
+    `image` is the source that it is on, counted from 0.
+    """
 
     number: int
     frame: int
+    image: int = 0
     point: ImagePoint
     depth_mm: float | None = None
     units: float | None = None
@@ -127,18 +132,19 @@ class ReportContent:
 
 
 def write_sr(
-    source: Dataset | Path,
+    sources: Sources,
     report: ReportContent,
     *,
     instance: NewInstance,
     verified: Verifier | None = None,
 ) -> bytes:
-    """The SR file of a plan on one source image.
+    """The SR file of a plan on one source image, or on several.
 
     UNVERIFIED and PRELIMINARY until a verifier is named, then VERIFIED and FINAL (PS3.3
     C.17.2). Raises ValueError for a site on a frame that the source does not have.
     """
-    header = header_of(source)
+    headers = headers_of(sources)
+    header = headers[0]
     ds = new_dataset(header, instance, sop_class=COMPREHENSIVE_SR, modality="SR")
     ds.ContentDate, ds.ContentTime = date_and_time(instance.created)
     ds.CodingSchemeIdentificationSequence = coding_scheme_identification()
@@ -153,25 +159,30 @@ def write_sr(
         ds.PredecessorDocumentsSequence = DicomSequence(
             _document_reference(p) for p in report.predecessors
         )
-    ds.CurrentRequestedProcedureEvidenceSequence = evidence(header, report.results)
+    ds.CurrentRequestedProcedureEvidenceSequence = evidence(
+        header.StudyInstanceUID, headers, report.results
+    )
     root = container(None, c.IMAGING_MEASUREMENT_REPORT, template="1500")
-    root.ContentSequence = DicomSequence(_body(header, report, instance, verified))
+    root.ContentSequence = DicomSequence(_body(headers, report, instance, verified))
     ds.update(root)
     return to_bytes(ds, like=header)
 
 
 def _body(
-    header: Dataset, report: ReportContent, instance: NewInstance, verified: Verifier | None
+    headers: Sequence[Dataset],
+    report: ReportContent,
+    instance: NewInstance,
+    verified: Verifier | None,
 ) -> list[Dataset]:
     return [
         code_value("HAS CONCEPT MOD", c.LANGUAGE, c.ENGLISH),
         *_observers(instance, verified),
         code_value("HAS CONCEPT MOD", c.PROCEDURE_REPORTED, c.ULTRASONOGRAPHY),
-        _library(header),
+        _library(headers),
         container(
             "CONTAINS",
             c.IMAGING_MEASUREMENTS,
-            *(_site_group(header, site, report.anatomy, instance) for site in report.sites),
+            *(_site_group(headers, site, report.anatomy, instance) for site in report.sites),
             *_site_number_groups(report, instance),
         ),
         *_muscle_numbers(report, instance),
@@ -199,12 +210,15 @@ def _observers(instance: NewInstance, verified: Verifier | None) -> list[Dataset
     return found
 
 
-def _library(header: Dataset) -> Dataset:
-    """TID 1600: the image that all of this is about."""
-    image = content_item("CONTAINS", "IMAGE", None)
-    image.ReferencedSOPSequence = DicomSequence([image_reference(header, None)])
+def _library(headers: Sequence[Dataset]) -> Dataset:
+    """TID 1600: the images that all of this is about."""
+    images = []
+    for header in headers:
+        image = content_item("CONTAINS", "IMAGE", None)
+        image.ReferencedSOPSequence = DicomSequence([image_reference(header, None)])
+        images.append(image)
     return container(
-        "CONTAINS", c.IMAGE_LIBRARY, container("CONTAINS", c.IMAGE_LIBRARY_GROUP, image)
+        "CONTAINS", c.IMAGE_LIBRARY, container("CONTAINS", c.IMAGE_LIBRARY_GROUP, *images)
     )
 
 
@@ -230,8 +244,9 @@ def _group(
 
 
 def _site_group(
-    header: Dataset, site: ReportSite, anatomy: CodedAnatomy, instance: NewInstance
+    headers: Sequence[Dataset], site: ReportSite, anatomy: CodedAnatomy, instance: NewInstance
 ) -> Dataset:
+    header = headers[site.image]
     if not 0 <= site.frame < number_of_frames(header):
         raise ValueError(f"the source has no frame {site.frame} for site {site.number}")
     image = content_item("SELECTED FROM", "IMAGE", None)

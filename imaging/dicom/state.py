@@ -20,9 +20,17 @@ from pydicom.sequence import Sequence as DicomSequence
 
 from imaging.arrays import BoolMask, FloatArray
 from imaging.calibration import Calibration
-from imaging.dicom.content import image_reference
+from imaging.dicom.content import image_reference, references_by_series
 from imaging.dicom.header import number_of_frames, text_of
-from imaging.dicom.instance import NewInstance, date_and_time, header_of, new_dataset, to_bytes
+from imaging.dicom.instance import (
+    NewInstance,
+    Sources,
+    date_and_time,
+    header_of,
+    headers_of,
+    new_dataset,
+    to_bytes,
+)
 from imaging.dicom.seg import decimal_string
 from imaging.geometry import ImagePoint
 from imaging.mask import smooth_rings
@@ -38,9 +46,13 @@ CONTOUR_TOLERANCE_PX = 0.35
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StateFrame:
-    """What lies over one 0-based frame: the muscle's mask, and the sites with their words."""
+    """What lies over one 0-based frame: the muscle's mask, and the sites with their words.
+
+    `image` is the source that the frame is of, counted from 0.
+    """
 
     frame: int
+    image: int = 0
     muscle: BoolMask | None = None
     sites: tuple[StateSite, ...] = ()
 
@@ -55,7 +67,7 @@ class StateSite:
 
 
 def write_state(
-    source: Dataset | Path,
+    sources: Sources,
     frames: Sequence[StateFrame],
     *,
     instance: NewInstance,
@@ -63,14 +75,15 @@ def write_state(
     label: str = "INJECTION PLAN",
     marks: Sequence[str] = (),
 ) -> bytes:
-    """The presentation state of one source image.
+    """The presentation state of one source image, or of several with colour alike.
 
     Frames with nothing on them are left out of the graphics, not of the state. `marks` stand in
     the upper left corner of every frame. Raises ValueError for a frame that is not there.
     """
-    header = header_of(source)
-    count = number_of_frames(header)
+    headers = headers_of(sources)
+    header = headers[0]
     for each in frames:
+        count = number_of_frames(headers[each.image])
         if not 0 <= each.frame < count:
             raise ValueError(f"the source has {count} frames, there is no frame {each.frame}")
     sop_class = state_class(header)
@@ -82,13 +95,10 @@ def write_state(
     ds.ContentLabel = label.upper().replace("-", "_")[:16]
     ds.ContentDescription = "Contour and injection sites of a plan"
     ds.ContentCreatorName = ""
-    series = Dataset()
-    series.SeriesInstanceUID = header.SeriesInstanceUID
-    series.ReferencedImageSequence = DicomSequence([image_reference(header, None)])
-    ds.ReferencedSeriesSequence = DicomSequence([series])
+    ds.ReferencedSeriesSequence = references_by_series(headers, "ReferencedImageSequence")
     ds.DisplayedAreaSelectionSequence = DicomSequence([_displayed_area(header, calibration)])
-    annotations = [item for each in frames for item in _annotations(header, each)]
-    annotations += _marks(header, marks)
+    annotations = [item for each in frames for item in _annotations(headers[each.image], each)]
+    annotations += [item for each in headers for item in _marks(each, marks)]
     if annotations:
         ds.GraphicAnnotationSequence = DicomSequence(annotations)
         used = {item.GraphicLayer for item in annotations}

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import time
 import urllib.request
@@ -34,6 +35,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
+    P_DATA,
     ImplementationClassUIDNotification,
     MaximumLengthNotification,
 )
@@ -212,6 +214,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a UID with dots in a row": (other_uid("1.2..3"), "c000"),
     "another UID than announced": (other_uid("1.2.3.4.5"), "a900"),
 }
+HOSTILE_UIDS = ("../../etc/passwd", "1." + "2" * 198, "1.2..3", "..", "1.2.3/../4")
 
 
 @pytest.mark.parametrize("fault", REFUSED)
@@ -226,6 +229,72 @@ def test_refusals_leave_nothing(fault: str, here: tuple[Listening, Path], tmp_pa
     before = contents(data)
     assert send_raw(listener, path, announced) == int(status, 16)
     assert contents(data) == before
+
+
+@pytest.mark.parametrize("uid", HOSTILE_UIDS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_hostile_uid_in_the_command_leaves_nothing(
+    uid: str, here: tuple[Listening, Path], tmp_path: Path
+) -> None:
+    """A UID that is no UID, in the command itself, is refused or cut off; the listener lives."""
+    listener, data = here
+    path = write(tmp_path)
+    before, around = contents(data), sorted(p.name for p in data.parent.iterdir())
+    for both in (False, True):
+        if both:
+            other_uid(uid)(path)
+        status = send_command(listener, path, uid)
+        assert status is None or status >> 12 in (0xA, 0xC) or status in (0x0117, 0x0122), status
+    assert contents(data) == before
+    assert sorted(p.name for p in data.parent.iterdir()) == around
+    assert listener.call("echoscu").returncode == 0
+
+
+def send_command(listener: Listening, path: Path, uid: str) -> int | None:
+    """The status of a C-STORE whose command set names this UID, written by hand, as no library
+    would; None where the association was aborted or closed instead."""
+    whole = path.read_bytes()
+    body = whole[whole.index(b"\x08\x00\x08\x00CS") :]
+    ae = AE("SCANNER")
+    association = ae.associate(
+        "127.0.0.1",
+        listener.port,
+        contexts=[build_context(studies.US_IMAGE, [ExplicitVRLittleEndian])],
+        ae_title="SONODOSE",
+    )
+    assert association.is_established
+
+    def element(group_element: int, value: bytes) -> bytes:
+        value += b"\0" * (len(value) % 2)
+        return struct.pack("<HHI", 0, group_element, len(value)) + value
+
+    command = (
+        element(0x0002, studies.US_IMAGE.encode())
+        + element(0x0100, struct.pack("<H", 0x0001))
+        + element(0x0110, struct.pack("<H", 7))
+        + element(0x0700, struct.pack("<H", 2))
+        + element(0x0800, struct.pack("<H", 1))
+        + element(0x1000, uid.encode())
+    )
+    command = element(0x0000, struct.pack("<I", len(command))) + command
+    (context,) = [c.context_id for c in association.accepted_contexts]
+    size = 16_000
+    pieces = [(0x03, command)] + [
+        (0x02 if at + size >= len(body) else 0x00, body[at : at + size])
+        for at in range(0, len(body), size)
+    ]
+    association._reactor_checkpoint.clear()
+    while not association._is_paused:
+        time.sleep(0.001)
+    for control, piece in pieces:
+        primitive = P_DATA()
+        primitive.presentation_data_value_list.append([context, bytes([control]) + piece])
+        association.dul.send_pdu(primitive)
+    _, answer = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    if association.is_established:
+        association.release()
+    return int(answer.Status or 0) if isinstance(answer, C_STORE) else None
 
 
 def send_raw(listener: Listening, path: Path, announced: str) -> int:
@@ -714,8 +783,9 @@ def test_orthanc_pushes_and_asks(here: tuple[Listening, Path], tmp_path: Path) -
         assert list(pacs.files()) == [sent.SOPInstanceUID]
 
 
-def test_the_same_plan_by_either_door(serve: Serve, tmp_path: Path) -> None:
-    """A study gives the same canonical plan by REST and by C-STORE under a rule like it.
+def test_the_same_plan_by_every_door(serve: Serve, tmp_path: Path) -> None:
+    """A study gives the same canonical plan by REST under any name, by C-STORE under a rule like
+    the request, and by STOW.
 
     The side asked for is not the image's: by either door that is a stop.
     """
@@ -732,10 +802,8 @@ def test_the_same_plan_by_either_door(serve: Serve, tmp_path: Path) -> None:
     rules.write_text(json.dumps({"rules": [rule]}))
     client = serve(run_analysis, routing_rules=rules, study_quiet_s=0.2)
     sample = SAMPLES / "biceps_short_axis.dcm"
-    uid = dcmread(sample).SOPInstanceUID
-    by_rest = post(
-        client, sample.read_bytes(), request=asked, name=f"{uid}.dcm", headers={"Prefer": "wait=60"}
-    )
+    wait = {"Prefer": "wait=60"}
+    by_rest = post(client, sample.read_bytes(), request=asked, name="arm 1.dcm", headers=wait)
     assert by_rest.status_code == 200, by_rest.text
     with listening(tmp_path / "data") as listener:
         assert listener.call("storescu", sample).returncode == 0
@@ -743,8 +811,19 @@ def test_the_same_plan_by_either_door(serve: Serve, tmp_path: Path) -> None:
     assert pushed["created_by"] == "routing:arm"
     assert pushed["request"] == {"jurisdiction": "US", **asked} == by_rest.json()["request"]
     assert pushed["plan"] is not None
-    canonical = [json.dumps(a["plan"], sort_keys=True) for a in (pushed, by_rest.json())]
-    assert canonical[0] == canonical[1]
+    ds = dcmread(sample)
+    stow(client, sample.read_bytes())
+    stored = {"study_instance_uid": ds.StudyInstanceUID}
+    by_stow = client.post(
+        "/api/v1/analyses",
+        files={name: (None, json.dumps(v)) for name, v in (("request", asked), ("stored", stored))},
+        headers=wait,
+    )
+    assert by_stow.status_code == 200, by_stow.text
+    plans = [each["plan"] for each in (pushed, by_rest.json(), by_stow.json())]
+    assert len({json.dumps(plan, sort_keys=True) for plan in plans}) == 1
+    assert plans[0]["frames"][0]["file"] == f"{ds.SOPInstanceUID}.dcm"
+    assert by_rest.json()["files"][0]["name"] == "arm 1.dcm"
     stops = [c["code"] for c in pushed["plan"]["cautions"] if c["blocks_confirmation"]]
     assert "laterality_mismatch" in stops
 

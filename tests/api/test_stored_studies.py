@@ -42,11 +42,75 @@ def test_by_rest_and_by_stow_the_plan_is_the_same(serve: Serve) -> None:
     sent = client.post(
         ANALYSES,
         data={"request": json.dumps(studies.REQUEST)},
-        files=[("files", (f"{ds.SOPInstanceUID}.dcm", data))],
+        files=[("files", ("left arm.dcm", data))],
         headers=WAIT,
     )
     assert canonical(client, stored) == canonical(client, sent)
     assert stored.json()["state"] == "draft"
+
+
+def test_a_series_is_analysed_in_its_own_order(serve: Serve) -> None:
+    """Stills of one series come in the order of their instances, however they were uploaded, and
+    a request may name each by its upload or as the plan does."""
+    client = serve(run=run_analysis)
+    study, series = generate_uid(), generate_uid()
+    names = {"StudyInstanceUID": study, "SeriesInstanceUID": series}
+    stills = [studies.dicom_still(n, InstanceNumber=n, **names) for n in (3, 1, 2)]
+    uids = [str(dcmread(io.BytesIO(data)).SOPInstanceUID) for data in stills]
+    stow(client, *stills)
+    (outline,) = studies.REQUEST["outlines"]
+    ours = [{**outline, "file": f"{uid}.dcm"} for uid in uids]
+    uploads = [(f"IM{n}.dcm", data) for n, data in enumerate(stills)]
+    theirs = [{**outline, "file": name} for name, _ in uploads]
+    answers = [
+        client.post(
+            ANALYSES,
+            data={"request": json.dumps({**studies.REQUEST, "outlines": outlines})},
+            files=[("files", upload) for upload in uploads],
+            headers=WAIT,
+        )
+        for outlines in (ours, theirs)
+    ]
+    parts = {
+        "request": (None, json.dumps({**studies.REQUEST, "outlines": ours})),
+        "stored": (None, json.dumps({"study_instance_uid": study})),
+    }
+    answers.append(client.post(ANALYSES, files=parts, headers=WAIT))
+    assert len({canonical(client, answer) for answer in answers}) == 1
+    frames = answers[0].json()["plan"]["frames"]
+    assert [frame["sop_instance_uid"] for frame in frames] == [uids[1], uids[2], uids[0]]
+    assert [f["name"] for f in answers[0].json()["files"]] == ["IM1.dcm", "IM2.dcm", "IM0.dcm"]
+
+
+def test_each_image_of_another_size_has_its_own_segmentation(serve: Serve) -> None:
+    """The list of objects names them by their frames, and each can be had."""
+    client = serve(run=run_analysis)
+    study, series = generate_uid(), generate_uid()
+    names = {"StudyInstanceUID": study, "SeriesInstanceUID": series}
+    stow(
+        client,
+        studies.dicom_still(1, InstanceNumber=1, **names),
+        studies.dicom_still(2, InstanceNumber=2, rows=280, **names),
+    )
+    answer = analyse(client, study_instance_uid=study)
+    listed = client.get(answer.json()["links"]["objects"]).json()["objects"]
+    for name in ("seg.dcm", "pr.dcm", "sc.dcm"):
+        hrefs = [each["href"] for each in listed if each["name"] == name]
+        made = [dcmread(io.BytesIO(client.get(href).content)) for href in hrefs]
+        assert len({ds.SOPInstanceUID for ds in made}) == len(hrefs) == 2, name
+        assert len({ds.SeriesInstanceUID for ds in made}) == 1, name
+    assert_problem(client.get(f"{hrefs[0]}?frame=7"), 409, "no_object")
+
+
+def test_the_same_image_twice_is_refused(client: TestClient) -> None:
+    """Two files with one SOP Instance UID would be one image for every object: send it once."""
+    data = studies.dicom_still()
+    answer = client.post(
+        ANALYSES,
+        data={"request": json.dumps(studies.REQUEST)},
+        files=[("files", (name, data)) for name in ("a.dcm", "b.dcm")],
+    )
+    assert_problem(answer, 422, "request_conflict")
 
 
 def test_objects_stand_in_their_study(serve: Serve) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import cv2
 from app.analysis import SourceFile
 from app.clinic.tables import load_tables
 from app.pipeline import analyse
-from app.reporting import StoredAnalysis
 from app.request import AnalysisRequest
+from app.stored_analysis import StoredAnalysis
+from imaging.arrays import GreyImage
+from imaging.calibration import Calibration
 from imaging.dicom.instance import NewInstance
 from imaging.dicom.ultrasound import StudyFacts, write_ultrasound
 from imaging.limits import DecodeLimits
@@ -38,10 +40,15 @@ def stored_plan(
     rows: int = 240,
     columns: int = 320,
     plain: bool = False,
+    stills: bool = False,
     patient_name: str = "Smith^Ada",
+    uids: str = "1.2.3.1",
     request: Mapping[str, Any] | None = None,
 ) -> StoredAnalysis:
-    """The plan of a phantom with so many frames, as DICOM or as plain PNG or MP4."""
+    """The plan of a phantom with so many frames, as DICOM or as plain PNG or MP4.
+
+    With `stills` each frame is a file of its own: the instances of one series, or PNGs.
+    """
     mm_per_px = 0.18 * 320 / columns
     phantom = ellipsoid_sweep(
         sections=max(frames, 3), rows=rows, columns=columns, mm_per_px=mm_per_px
@@ -49,37 +56,22 @@ def stored_plan(
     first = (len(phantom.frames) - frames) // 2
     pictures = phantom.frames[first : first + frames]
     outlines = phantom.outlines[first : first + frames]
-    name = f"a.{('png' if frames == 1 else 'mp4') if plain else 'dcm'}"
-    path = folder / f"stored_{frames}_{rows}x{columns}.{name}"
-    if not plain:
-        path.write_bytes(
-            write_ultrasound(
-                pictures,
-                facts=StudyFacts(
-                    patient_id="P-1",
-                    patient_name=patient_name,
-                    study_instance_uid=STUDY,
-                    laterality="L",
-                ),
-                instance=NewInstance(
-                    series_instance_uid="1.2.3.1",
-                    sop_instance_uid="1.2.3.1.1",
-                    series_number=1,
-                    created=NOW,
-                    software_version="test",
-                ),
-                calibration=phantom.calibration,
-            )
+    files = [[picture] for picture in pictures] if stills else [pictures]
+    kind = "dcm" if not plain else "png" if stills or frames == 1 else "mp4"
+    sources = []
+    for number, shown in enumerate(files, start=1):
+        uid = f"{uids}.{number}"
+        name = f"{'abcdefghijklmnopqrstuvwxyz'[number - 1]}.{kind}"
+        path = folder / f"stored_{frames}_{rows}x{columns}.{name}"
+        if not plain:
+            path.write_bytes(_ultrasound(shown, uid, number, phantom.calibration, patient_name))
+        elif kind == "png":
+            cv2.imwrite(str(path), shown[0])
+        else:
+            _write_video(path, shown)
+        sources.append(
+            SourceFile(path=str(path), name=name, sop_instance_uid=None if plain else uid)
         )
-    elif frames == 1:
-        cv2.imwrite(str(path), pictures[0])
-    else:
-        writer = cv2.VideoWriter(
-            str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20.0, (columns, rows), isColor=False
-        )
-        for each in pictures:
-            writer.write(each)
-        writer.release()
     asked = {
         "muscle": "biceps_brachii",
         "side": "left",
@@ -91,7 +83,10 @@ def stored_plan(
         **({"sweep": {"spacing_mm": phantom.spacing_mm}} if frames > 1 else {}),
         **({"muscle_length_mm": 240} if frames == 1 else {}),
         "outlines": [
-            {"frame": index, "points": [[p.column, p.row] for p in outline]}
+            {
+                **({"file": sources[index].name} if stills else {"frame": index}),
+                "points": [[p.column, p.row] for p in outline],
+            }
             for index, outline in enumerate(outlines)
         ],
         **(
@@ -102,7 +97,7 @@ def stored_plan(
         **(request or {}),
     }
     found = analyse(
-        [read_clip(path, name=name, limits=DecodeLimits())],
+        [read_clip(Path(s.path), name=s.name, limits=DecodeLimits()) for s in sources],
         AnalysisRequest.model_validate(asked),
         segmenter=load_segmenter(),
         tables=load_tables(),
@@ -115,7 +110,44 @@ def stored_plan(
         state=found.state,
         plan=found.plan,
         masks=found.masks,
-        sources=(SourceFile(path=str(path), name=name),),
+        sources=tuple(sources),
         request=asked,
         submitted_at=NOW,
     )
+
+
+def _ultrasound(
+    pictures: Sequence[GreyImage],
+    uid: str,
+    number: int,
+    calibration: Calibration,
+    patient_name: str,
+) -> bytes:
+    return write_ultrasound(
+        pictures,
+        facts=StudyFacts(
+            patient_id="P-1",
+            patient_name=patient_name,
+            study_instance_uid=STUDY,
+            laterality="L",
+        ),
+        instance=NewInstance(
+            series_instance_uid=uid.rpartition(".")[0],
+            sop_instance_uid=uid,
+            series_number=1,
+            instance_number=number,
+            created=NOW,
+            software_version="test",
+        ),
+        calibration=calibration,
+    )
+
+
+def _write_video(path: Path, pictures: Sequence[GreyImage]) -> None:
+    rows, columns = pictures[0].shape
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20.0, (columns, rows), isColor=False
+    )
+    for each in pictures:
+        writer.write(each)
+    writer.release()

@@ -17,9 +17,9 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle
 
 from app import reporting
-from app.analysis import SourceFile, State
+from app.analysis import State
 from app.errors import NoObject
-from app.reporting import StoredAnalysis
+from app.stored_analysis import StoredAnalysis
 from imaging.errors import UnreadableFile
 from tests.app.plans import NOW, stored_plan
 from tests.judges import dicom_errors
@@ -189,6 +189,6 @@ def test_the_picture_is_made_again_byte_for_byte(stored: StoredAnalysis) -> None
 
 def test_a_lost_source_is_no_silent_picture(stored: StoredAnalysis, tmp_path: Path) -> None:
     """If the stored image is gone, no picture is drawn on something else."""
-    gone = replace(stored, sources=(SourceFile(path=str(tmp_path / "none"), name="a.dcm"),))
+    gone = replace(stored, sources=(replace(stored.sources[0], path=str(tmp_path / "none")),))
     with pytest.raises(UnreadableFile):
         reporting.overlay_png(gone)

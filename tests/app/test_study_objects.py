@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydicom.dataset import Dataset
 
 from app import reporting
 from app.errors import NoObject
-from app.reporting import StoredAnalysis
+from app.stored_analysis import StoredAnalysis
 from imaging.dicom.sr import predecessor
 from imaging.limits import DecodeLimits
 from imaging.read import read_clip
@@ -45,17 +44,21 @@ def read(data: bytes) -> Dataset:
     return pydicom.dcmread(io.BytesIO(data))
 
 
-def study_of(stored: StoredAnalysis, folder: Path) -> dict[str, Path]:
-    """The plan's objects as files in a folder, the source among them."""
-    found = {}
-    if stored.plan["frames"][0]["sop_instance_uid"] is not None:
-        shutil.copy(stored.sources[0].path, folder / "image.dcm")
-        found["image"] = folder / "image.dcm"
-    for kind in KINDS:
-        if kind not in found:
-            found[kind] = folder / f"{kind}.dcm"
-            found[kind].write_bytes(getattr(reporting, kind)(stored))
-    return found
+def study_of(stored: StoredAnalysis, folder: Path) -> list[Path]:
+    """The plan's objects as files in a folder, the sources among them."""
+    made = {f"{kind}.dcm": getattr(reporting, kind)(stored) for kind in ("sr", "key_objects")}
+    for kind, name in (("seg", "seg.dcm"), ("state", "pr.dcm"), ("capture", "sc.dcm")):
+        for key in reporting.object_frames(stored)[name]:
+            made[f"{kind}_{key}.dcm"] = getattr(reporting, kind)(stored, key)
+    for source in stored.sources:
+        if source.sop_instance_uid is not None:
+            made[f"image_{source.name}"] = Path(source.path).read_bytes()
+    if stored.sources[0].sop_instance_uid is None:
+        for key in reporting.object_frames(stored)["image.dcm"]:
+            made[f"image_{key}.dcm"] = reporting.image(stored, key)
+    for name, data in made.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in made]
 
 
 @pytest.mark.parametrize(
@@ -69,14 +72,17 @@ def study_of(stored: StoredAnalysis, folder: Path) -> dict[str, Path]:
         {"frames": 2, "rows": 735, "columns": 975},
         {"frames": 1, "plain": True, "request": NAMED},
         {"frames": 30, "plain": True, "request": NAMED},
+        {"frames": 9, "stills": True},
+        {"frames": 3, "stills": True, "rows": 147, "columns": 195},
+        {"frames": 3, "stills": True, "plain": True, "request": NAMED},
     ],
     ids=lambda s: "_".join(str(v) for k, v in s.items() if k != "request"),
 )
 def test_the_validators_find_no_error(source: dict[str, Any], tmp_path: Path) -> None:
-    """dciodvfy passes every object, dcentvfy the study, for stills, clips and plain pictures."""
+    """dciodvfy passes every object, dcentvfy the study, for stills, clips, sweeps and pictures."""
     (tmp_path / "study").mkdir()
     files = study_of(stored_plan(tmp_path, **source), tmp_path / "study")
-    assert [line for path in files.values() for line in dicom_errors(path)] == []
+    assert [line for path in files for line in dicom_errors(path)] == []
     assert study_errors(tmp_path / "study") == []
 
 
@@ -101,6 +107,104 @@ def test_highdicom_reads_the_same_masks(clip: StoredAnalysis) -> None:
     assert seg.number_of_segments == 1
     for index, frame in enumerate(frames):
         assert np.array_equal(pixels[index, :, :, 0] > 0, clip.labels(frame["key"]).muscle)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> StoredAnalysis:
+    """Nine stills of one series, each an instance of its own."""
+    return stored_plan(tmp_path_factory.mktemp("sweep"), frames=9, stills=True)
+
+
+def test_a_sweep_of_stills_is_one_segmentation(sweep: StoredAnalysis) -> None:
+    """highdicom finds each instance's own mask, and the SEG refers to all of them, by no frame."""
+    data = reporting.seg(sweep)
+    uids = [f["sop_instance_uid"] for f in sweep.plan["frames"]]
+    (series,) = read(data).ReferencedSeriesSequence
+    named = [item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence]
+    assert named == uids
+    assert len(set(uids)) == 9
+    derivations = [
+        source
+        for group in read(data).PerFrameFunctionalGroupsSequence
+        for source in group.DerivationImageSequence[0].SourceImageSequence
+    ]
+    assert [source.ReferencedSOPInstanceUID for source in derivations] == uids
+    assert not any("ReferencedFrameNumber" in source for source in derivations)
+    pixels = hd.seg.segread(io.BytesIO(data)).get_pixels_by_source_instance(uids)
+    for index, frame in enumerate(sweep.plan["frames"]):
+        assert np.array_equal(pixels[index, :, :, 0] > 0, sweep.labels(frame["key"]).muscle)
+
+
+def test_a_sweep_s_sites_are_on_their_own_instances(sweep: StoredAnalysis) -> None:
+    """Report, state and key objects point each site and each contour to the instance it is on."""
+    frames = {f["key"]: f["sop_instance_uid"] for f in sweep.plan["frames"]}
+    sites = [frames[site["frame_key"]] for site in sweep.plan["sites"]]
+    assert len(set(sites)) > 1
+    points = hd.sr.utils.find_content_items(
+        hd.sr.srread(io.BytesIO(reporting.sr(sweep))),
+        value_type=hd.sr.ValueTypeValues.SCOORD,
+        recursive=True,
+    )
+    assert [
+        point.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for point in points
+    ] == sites
+    state = read(reporting.state(sweep))
+    (series,) = state.ReferencedSeriesSequence
+    assert len(series.ReferencedImageSequence) == 9
+    contours = [a for a in state.GraphicAnnotationSequence if a.GraphicLayer == "MUSCLE"]
+    assert [a.ReferencedImageSequence[0].ReferencedSOPInstanceUID for a in contours] == list(
+        frames.values()
+    )
+    selected = [
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in read(reporting.key_objects(sweep)).ContentSequence
+        if "ReferencedSOPSequence" in item
+    ]
+    assert set(selected) & set(frames.values()) == set(sites)
+
+
+def test_every_still_of_a_sweep_has_its_picture(sweep: StoredAnalysis) -> None:
+    """Nine captures of one series, numbered along the sweep, each of its own instance."""
+    keys = reporting.object_frames(sweep)["sc.dcm"]
+    made = [read(reporting.capture(sweep, key)) for key in sorted(keys, key=int)]
+    assert len({picture.SeriesInstanceUID for picture in made}) == 1
+    assert [picture.InstanceNumber for picture in made] == list(range(1, 10))
+    assert [p.SourceImageSequence[0].ReferencedSOPInstanceUID for p in made] == [
+        f["sop_instance_uid"] for f in sweep.plan["frames"]
+    ]
+    with pytest.raises(NoObject, match="no such object"):
+        reporting.capture(sweep, "77")
+
+
+def test_unlike_images_have_a_segmentation_each(sweep: StoredAnalysis, tmp_path: Path) -> None:
+    """A SEG has one size: of images of another size there is another one, valid as well."""
+    other = stored_plan(
+        tmp_path, frames=1, rows=150, columns=200, uids="1.2.3.2", request={"side": "left"}
+    )
+    (frame,), key = other.plan["frames"], "9"
+    both = replace(
+        sweep,
+        plan={**sweep.plan, "frames": [*sweep.plan["frames"], {**frame, "key": key}]},
+        masks={**sweep.masks, key: other.masks["0"]},
+        sources=(*sweep.sources, *other.sources),
+    )
+    assert reporting.object_frames(both)["seg.dcm"] == [both.frame(None)["key"], key]
+    (tmp_path / "study").mkdir()
+    files = study_of(both, tmp_path / "study")
+    assert [line for path in files for line in dicom_errors(path)] == []
+    assert study_errors(tmp_path / "study") == []
+    small = read(reporting.seg(both, key))
+    assert (small.Rows, small.Columns, small.NumberOfFrames) == (150, 200, 1)
+    assert read(reporting.seg(both)).NumberOfFrames == 9
+    named = {
+        str(sop.ReferencedSOPInstanceUID)
+        for series in read(reporting.sr(both)).CurrentRequestedProcedureEvidenceSequence[0][
+            "ReferencedSeriesSequence"
+        ]
+        for sop in series.ReferencedSOPSequence
+    }
+    assert {str(small.SOPInstanceUID), frame["sop_instance_uid"]} <= named
 
 
 def test_highdicom_reads_the_same_sites(clip: StoredAnalysis) -> None:
@@ -234,8 +338,9 @@ def test_the_key_objects_are_those_of_the_plan(clip: StoredAnalysis) -> None:
     frames = [f["frame"] + 1 for f in clip.plan["frames"] if f["key"] in keys]
     assert [n.ReferencedFrameNumber for n in named if "ReferencedFrameNumber" in n] == frames
     others = [n.ReferencedSOPInstanceUID for n in named if "ReferencedFrameNumber" not in n]
+    pictures = [reporting.capture(clip, key) for key in reporting.object_frames(clip)["sc.dcm"]]
     assert others == [
-        read(reporting.capture(clip)).SOPInstanceUID,
+        *(read(picture).SOPInstanceUID for picture in pictures),
         read(reporting.sr(clip)).SOPInstanceUID,
     ]
 
@@ -248,7 +353,8 @@ def test_the_report_is_the_root_of_its_results(clip: StoredAnalysis) -> None:
         for series in study.ReferencedSeriesSequence
         for sop in series.ReferencedSOPSequence
     }
-    made = (reporting.seg(clip), reporting.capture(clip), reporting.state(clip))
+    pictures = [reporting.capture(clip, key) for key in reporting.object_frames(clip)["sc.dcm"]]
+    made = (reporting.seg(clip), *pictures, reporting.state(clip))
     image = clip.plan["frames"][0]["sop_instance_uid"]
     assert named == {image, *(str(read(each).SOPInstanceUID) for each in made)}
 
