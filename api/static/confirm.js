@@ -48,7 +48,7 @@ export function questions(request, known) {
   const more = h('button', { type: 'button', hidden: !prior?.length, onclick: () => add() }, T.confirm.addTreatment);
   rows.hidden = !prior?.length;
   for (const t of prior ?? []) add(t);
-  const none = h('button', { type: 'button', onclick: () => {
+  const none = h('button.small', { type: 'button', onclick: () => {
     for (const a of answers) if (a.read() === 'unknown') a.set.querySelector('input[value=no]').checked = true;
   } }, T.confirm.restNo);
   const priorSet = h('fieldset', { 'data-question': 'prior' }, h('legend', null, T.confirm.prior),
@@ -99,8 +99,11 @@ export async function confirmPlan(a, etag, known, answer) {
     const second = (/** @type {{name: string, role: string | null} | null} */ signedIn) => {
       const cautions = a.plan?.cautions ?? [];
       const stops = cautions.filter((/** @type {any} */ c) => c.blocks_confirmation);
-      const read = cautions.filter((/** @type {any} */ c) => !c.blocks_confirmation).map((/** @type {any} */ c) => ({
-        element: cautionNote(c, known), box: h('input', { type: 'checkbox', onchange: () => ready() }) }));
+      const read = cautions.filter((/** @type {any} */ c) => !c.blocks_confirmation).map((/** @type {any} */ c) => {
+        const [element, box] = [cautionNote(c, known), h('input', { type: 'checkbox', onchange: () => ready() })];
+        element.append(h('label.choice', null, box, T.confirm.read));
+        return { element, box };
+      });
       // Whoever is signed in confirms in their own name, with the profession that the provider knows.
       const name = h('input', { type: 'text', required: true, maxlength: 200, autocomplete: 'name', oninput: () => ready(), value: signedIn?.name ?? '', readOnly: Boolean(signedIn) });
       const role = h('input', { type: 'text', required: true, maxlength: 200, oninput: () => ready(), value: signedIn?.role ?? '', readOnly: Boolean(signedIn?.role) });
@@ -121,7 +124,7 @@ export async function confirmPlan(a, etag, known, answer) {
         h('p', null, T.confirm.what(targetName(known.names, a.request), unitsText(a.plan), sitesOf(a).length)),
         stops.length ? [h('h3', null, T.confirm.stops), stops.map((/** @type {any} */ c) => cautionNote(c, known)), h('p', null, T.confirm.stopsHint)] : null,
         open ? note(T.plan.unknownKind, 'caution', h('p', null, T.confirm.open(open))) : null,
-        read.length ? [h('h3', null, T.confirm.cautions), read.map((/** @type {any} */ r) => h('div.stack', null, r.element, h('label.choice', null, r.box, T.confirm.read)))] : null,
+        read.length ? [h('h3', null, T.confirm.cautions), read.map((/** @type {any} */ r) => r.element)] : null,
         h('div.pair', null, field(T.confirm.name, name), field(T.confirm.role, role)),
         h('p.quiet', null, T.confirm.statement));
       put(foot, cancel(), h('button', { type: 'button', onclick: first }, T.confirm.backToQuestions), confirm);

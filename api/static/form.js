@@ -49,7 +49,7 @@ export function inputsForm(known, request, onchange, needed = ['muscle', 'side']
   const muscle = muscleList(known, given.muscle, { required: true, onchange: changed });
   const side = select([['', T.form.chooseSide], ['left', T.sides.left], ['right', T.sides.right]], given.side, { required: true, onchange: changed });
   const view = select([['', T.form.viewAuto], ['short_axis', T.views.short_axis], ['long_axis', T.views.long_axis]], given.view, { onchange: changed });
-  const product = select([['', T.form.noProduct], ...known.products.map((p) => /** @type {[string, string]} */ ([p.name ?? p.product, `${p.name ?? p.product} (${p.generic})`]))], given.product,
+  const product = select([['', T.form.noProduct], ...known.products.map((p) => /** @type {[string, string]} */ ([p.name ?? p.product, p.name ?? p.product]))], given.product,
     { onchange: () => { indications(); changed(); } });
   const indication = h('select', { onchange: changed });
   const indications = () => {
@@ -89,7 +89,7 @@ export function inputsForm(known, request, onchange, needed = ['muscle', 'side']
     h('fieldset', null, h('legend', null, T.form.target),
       field(T.form.muscle, muscle), h('div.pair', null, field(T.form.side, side), field(T.form.view, view))),
     h('fieldset', null, h('legend', null, T.form.treatment),
-      h('div.pair', null, field(T.form.product, product), field(T.form.indication, indication)),
+      field(T.form.product, product), field(T.form.indication, indication),
       h('div.pair', null, h('div', null, field(T.form.severity, severity), severitySlider), sliding(weight, T.form.weight)),
       h('div.pair', null, field(T.form.dilutionUnits, units), sliding(ml, T.form.dilutionMl)),
       h('div.pair', null, field(T.form.age, age), field(T.form.height, height)),

@@ -57,7 +57,7 @@ export class Picture {
     /** @type {Scene} */
     this.scene = NOTHING;
     /** @type {Set<string>} */
-    this.layers = new Set(LAYERS.filter((layer) => layer !== 'grid'));
+    this.layers = new Set(LAYERS.filter((layer) => layer !== 'grid' && layer !== 'aponeurosis'));
     /** @type {g.View} */
     this.view = { x: 0, y: 0, sx: 1, sy: 1 };
     this.fitted = true;

@@ -114,7 +114,7 @@ export function headline(a, known, whatIf) {
     plan ? h('dl.figures', null,
       h('div', null, h('dt', null, second[0]), h('dd', { id: 'figure-volume' }, second[1], second[2] ? h('span.span', null, second[2]) : null)),
       h('div', null, h('dt', null, T.plan.dose), h('dd', { id: 'figure-dose' }, d ? `${number(d.units, 2)} U` : T.plan.noDoseShort,
-        h('span.span', null, d ? `${d.product} · ${number(d.low, 1)}–${number(d.high, 1)} U` : '', whatIf ? h('span.span.if', { id: 'what-if' }, w ? T.plan.ifText(number(w.units, 2), w.product) : T.plan.ifNone(refusalOf(whatIf.dose)?.reason ?? '')) : null))),
+        h('span.span', null, d ? [h('span', null, d.product), ' ', h('span', null, `${number(d.low, 1)}–${number(d.high, 1)} U`)] : '', whatIf ? h('span.span.if', { id: 'what-if' }, w ? T.plan.ifText(number(w.units, 2), w.product) : T.plan.ifNone(refusalOf(whatIf.dose)?.reason ?? '')) : null))),
       h('div', null, h('dt', null, T.plan.sites), h('dd', { id: 'figure-sites' }, String(sites.length || '—'),
         h('span.span', null, d?.total_ml ? `${number(d.total_ml, 2)} mL` : '')))) : null,
     whatIf && w ? doseBar(d ?? w, known, d ? w : null) : null,
@@ -194,7 +194,7 @@ function targetAsked(a, known, page, point) {
   ready();
   return note(T.states.needs_target, 'info',
     h('p', null, T.plan.needsTarget, ' ', T.list.waitsFor(ask('muscle'), ask('side')), '.'),
-    h('div.pair', null, field(T.form.muscle, chosen), ask('side') || side ? field(T.form.side, sides) : null),
+    h('div.pair', null, field(T.form.muscle, chosen), ask('side') || side ? field(T.form.side, sides) : h('p.quiet', null, T.plan.sideOfImage)),
     h('p.quiet', null, T.plan.needsClick), h('div.row', null, point, start));
 }
 
@@ -224,10 +224,10 @@ export function planPanel(a, known, f, explain, answer) {
   const open = plan.unanswered ?? [];
   const measured = volumeOf(plan) !== null;
   return [
+    (plan.cautions ?? []).filter((/** @type {any} */ c) => c.blocks_confirmation).map((/** @type {any} */ c) => cautionNote(c, known)),
     open.length && a.state === 'draft' ? note(T.plan.unknownKind, 'caution', h('p', null, T.plan.unanswered(open.length)),
       h('details', null, h('summary', null, T.plan.openQuestions), h('ul', null, open.map((/** @type {any} */ q) => h('li', null, q.text)))), h('div.row', null, h('button', { type: 'button', onclick: answer }, T.plan.answer))) : null,
     a.confirmation ? note(T.states.confirmed, 'good', h('p', null, T.plan.confirmedBy(a.confirmation))) : null,
-    (plan.cautions ?? []).filter((/** @type {any} */ c) => c.blocks_confirmation).map((/** @type {any} */ c) => cautionNote(c, known)),
     plan.abstention ? null : h('div.stack', null,
       h('h2', null, T.plan.volume), volumePart(plan), h('div', { id: 'section' }, sectionFacts(f)),
       h('h2', null, T.plan.dose), dosePart(plan, known),

@@ -65,7 +65,7 @@ export async function compare(root, pair, known) {
       [T.plan.dose, ...both.map((a) => doseText(a.plan))],
       ...Array.from({ length: Math.max(...both.map((a) => sitesOf(a).length)) }, (_, i) =>
         [`${T.plan.site} ${i + 1}`, ...both.map((a) => (sitesOf(a)[i] ? siteText(sitesOf(a)[i].raw) : '—'))]),
-      [T.revisions.cautions, ...both.map((a) => (a.plan?.cautions ?? []).map((/** @type {any} */ c) => c.text).join(' '))],
+      [T.revisions.cautions, ...both.map((a) => (a.plan?.cautions ?? []).map((/** @type {any} */ c) => c.text).join('\n'))],
       [T.revisions.by, ...both.map((a) => `${a.revised_by ?? ''}, ${when(a.revised_at ?? a.updated_at)}`)],
     ]);
     const title = (/** @type {any} */ a) => (oneStudy ? T.revisions.one(a.revision) : `${T.sides[a.request.side]}, ${when(a.created_at)}`);

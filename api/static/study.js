@@ -3,7 +3,7 @@
 import { ApiProblem, blob, follow, get, me, patch, post, save, tagged } from './api.js';
 import { compared, deliveries } from './beside.js';
 import { confirmPlan, recordAdministration } from './confirm.js';
-import { announce, h, newId, put, settle } from './dom.js';
+import { announce, h, newId, put, s, settle } from './dom.js';
 import { difference, editsOf, History, same } from './edits.js';
 import { clinicalOf, inputsForm } from './form.js';
 import { FrameStore } from './frames.js';
@@ -33,7 +33,7 @@ export const planFrame = (analysis, n) =>
 
 /** The words that stand on every picture of an analysis. @param {any} analysis @returns {string[]} */
 export function marksOf(analysis) {
-  const marks = analysis.plan?.marks ?? [T.marks.suggestion];
+  const marks = analysis.plan?.marks ?? [];
   if (analysis.state !== 'confirmed') return marks;
   const by = analysis.confirmation?.clinician?.name ?? analysis.confirmation?.by ?? '';
   return [T.marks.confirmed(by), ...marks.filter((/** @type {string} */ m) => !m.startsWith('SUGGESTION'))];
@@ -146,7 +146,8 @@ class StudyPage {
       oninput: () => this.go(Number(this.slider.value)) });
     this.counter = h('output', { 'aria-live': 'off' });
     this.only = h('input', { type: 'checkbox', onchange: () => this.chooseFrame() });
-    this.cineBar = h('div.cine', { hidden: true }, this.playButton, this.slider, this.counter,
+    this.strip = s('svg.strip', { preserveAspectRatio: 'none', 'aria-hidden': true });
+    this.cineBar = h('div.cine', { hidden: true }, this.playButton, h('div', null, this.strip, this.slider), this.counter,
       h('div.row', null,
         h('label.slider', null, T.cine.speed, h('select', { onchange: (/** @type {any} */ event) => { this.speed = Number(event.target.value); } },
           ['0.25', '0.5', '1', '2'].map((x) => h('option', { value: x, selected: x === '1' }, `${x}×`)))),
@@ -215,11 +216,14 @@ class StudyPage {
     this.cineBar.hidden = !clip;
     this.picture.scrolls = clip;
     this.slider.max = String(Math.max(0, this.frames.length - 1));
+    if (clip) this.markFrames();
     if (first) {
       this.makeForm();
       this.go(this.frame);
-      this.use(this.a.state === 'abstained' || this.a.state === 'needs_target' ? 'add' : 'look');
+      this.use('look');
     }
+    // Where a click is what the study waits for, the next one counts.
+    if ((first || restless(before.state)) && this.tool === 'look' && ['abstained', 'needs_target'].includes(this.a.state)) this.use('add');
     this.draw();
     this.tell();
     if (restless(this.a.state)) this.watch();
@@ -229,6 +233,22 @@ class StudyPage {
       this.busy.hidden = true;
       if (first && clip) this.store?.fetchAhead(this.frame);
     }
+  }
+
+  /** Above the slider: which frames were analysed, which were left out, and where sites lie. */
+  markFrames() {
+    const wide = Math.max(1, this.frames.length / 120);
+    this.strip.setAttribute('viewBox', `0 0 ${this.frames.length} 1`);
+    put(this.strip, (this.a.plan?.frames ?? []).map((/** @type {any} */ f) =>
+      s(`rect.${sitesOn(this.a, f.key).length ? 'sited' : f.contours.length ? 'used' : 'dropped'}`,
+        { x: Number(f.key) + 0.5 - wide / 2, y: 0, width: wide, height: 1 })));
+  }
+
+  /** To the next analysed frame. @param {number} way 1 or -1 */
+  analysed(way) {
+    const keys = (this.a.plan?.frames ?? []).map((/** @type {any} */ f) => Number(f.key));
+    const next = keys.filter((/** @type {number} */ key) => way * (key - this.frame) > 0).sort((/** @type {number} */ x, /** @type {number} */ y) => way * (x - y))[0];
+    if (next !== undefined) this.cine(next - this.frame);
   }
 
   async reload() {
@@ -358,7 +378,7 @@ class StudyPage {
     });
     this.picture.mark(marksOf(a));
     this.picture.banner.querySelector('span')?.classList.toggle('sure', a.state === 'confirmed');
-    this.picture.caption.textContent = T.picture.caption(f, scale);
+    this.picture.caption.textContent = a.plan ? T.picture.caption(f, scale) : '';
     this.picture.rename(T.picture.describe(this.frame + 1, this.frames.length, f, sites.length, muscleName(this.reference?.names ?? {}, a.request)));
     if (f && !known) this.fetchStructures(f);
     const place = this.panels.plan.querySelector('#section');
@@ -790,8 +810,11 @@ class StudyPage {
   async downloads() {
     const trouble = h('div');
     const list = h('div.stack', null, T.loading);
+    const moving = (this.a.plan?.frames ?? []).length > 1;
+    const plain = this.a.files.some((/** @type {any} */ f) => f.media === 'plain');
+    const worthwhile = (/** @type {any} */ o) => (o.name !== 'overlay.webp' || moving) && (o.name !== 'image.dcm' || plain);
     get(`/analyses/${this.id}/objects`).then(({ objects, files }) => put(list,
-      [...objects, ...files].map((/** @type {any} */ o) => h('button', { type: 'button',
+      [...objects.filter(worthwhile), ...files].map((/** @type {any} */ o) => h('button', { type: 'button',
         onclick: () => save(o.name.startsWith('overlay') || o.name.startsWith('mask') ? `${o.href}?frame=${planFrame(this.a, this.frame) ? this.frame : ''}` : o.href, `${this.id.slice(0, 12)}-${o.name}`).catch((error) => put(trouble, problemNote(error))) },
       T.files.names[o.name] ?? o.name)))).catch((error) => put(list, problemNote(error)));
     await ask(T.files.title, [h('p.quiet', null, T.files.hint), list, trouble], (close) => [h('button', { type: 'button', onclick: () => close(null) }, T.close)]);
@@ -839,6 +862,7 @@ class StudyPage {
     if (tool) this.use(tool);
     else if (key === 'ctrl+z') this.undo();
     else if (key === 'ctrl+y' || key === 'ctrl+shift+z') this.redo();
+    else if (key === '[' || key === ']') this.analysed(key === ']' ? 1 : -1);
     else if (key === 'Escape') {
       this.rulerPoints = [];
       this.use('look');

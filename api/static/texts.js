@@ -24,7 +24,7 @@ const stages = { decode: 'Decode', calibrate: 'Scale', segment: 'Segment', measu
 /** @type {Record<string, string>} */
 const sides = { left: 'left', right: 'right' };
 /** @type {Record<string, string>} */
-const views = { short_axis: 'Short axis (across)', long_axis: 'Long axis (along)' };
+const views = { short_axis: 'Short axis', long_axis: 'Long axis' };
 /** @type {Record<string, string>} */
 const limbs = { upper_limb: 'Upper limb', lower_limb: 'Lower limb', neck: 'Neck', face: 'Face' };
 /** @type {Record<string, string>} */
@@ -73,7 +73,7 @@ const en = {
   nav: { name: 'Pages', studies: 'Studies', reference: 'Tables and model', skip: 'Skip to the content', use: 'Research and decision support' },
   signOut: 'Sign out',
   marks: {
-    suggestion: 'SUGGESTION: CONFIRM BEFORE USE', suggestionShort: 'SUGGESTION',
+    suggestionShort: 'SUGGESTION',
     confirmed: (/** @type {string} */ by) => `CONFIRMED${by ? ` BY ${by.toUpperCase()}` : ''}`,
   },
   problem: {
@@ -84,7 +84,7 @@ const en = {
     title: 'Studies', search: 'Search', searchHint: 'Patient, muscle, side, product', state: 'State', anyState: 'Any', upload: 'Choose files',
     drop: 'Drop DICOM, PNG, JPEG or TIFF files here, or', empty: 'No study here. Drop files above to start.', noneFound: 'No study is found by this.', more: 'Show more',
     session: (/** @type {number} */ n) => (n ? `Session of ${n}` : 'Session'), choose: (/** @type {string} */ m, /** @type {string} */ s) => `Take ${m}, ${s} into a session`,
-    noPatient: 'No patient named', noMuscle: 'Muscle not named', noSide: '—',
+    noPatient: 'No patient named', noMuscle: 'Muscle not named', noSide: '',
     waitsFor: (/** @type {boolean} */ muscle, /** @type {boolean} */ side) => `Waits for ${[muscle ? 'the muscle' : '', side ? 'the side' : ''].filter(Boolean).join(' and ') || 'a target'}`, noProduct: 'Measurement only', revision: (/** @type {number} */ r) => `Revision ${r}`, position: (/** @type {number} */ n) => `place ${n}`,
   },
   upload: {
@@ -93,7 +93,7 @@ const en = {
   },
   form: {
     target: 'What is scanned', treatment: 'Treatment', size: 'Size', patient: 'Patient', unknown: 'unknown', muscle: 'Muscle', side: 'Side', view: 'View',
-    viewAuto: 'Found from the picture', chooseMuscle: 'Choose…', chooseSide: 'Choose…', noRow: 'no dose row', product: 'Product', noProduct: 'None: measure only',
+    viewAuto: 'Found', chooseMuscle: 'Choose…', chooseSide: 'Choose…', noRow: 'no dose row', product: 'Product', noProduct: 'None: measure only',
     indication: 'Indication', noIndication: 'None', severity: 'Severity', severityUnknown: 'Unknown', weight: 'Weight, kg', height: 'Height, cm', age: 'Age, years',
     dilutionUnits: 'Vial, Units', dilutionMl: 'Diluted in, mL', jurisdiction: 'Label of', offLabel: 'Plan off-label', limbLength: 'Limb length, mm',
     muscleLength: 'Muscle length, mm', moreSize: 'Shape factor, sweep, other measurements', shapeFactor: 'Shape factor', shapeSource: 'Its source',
@@ -111,7 +111,7 @@ const en = {
   },
   picture: {
     section: 'Picture', role: 'ultrasound picture', name: 'Ultrasound picture',
-    keys: 'Arrows move the cross, Enter acts, L look, A add, R remove, O outline, M ruler, plus and minus zoom, 0 fits, comma and full stop change the frame, space plays, Ctrl Z undoes. Tab reaches sites and points; arrows move them.',
+    keys: 'Arrows move the cross, Enter acts, L look, A add, R remove, O outline, M ruler, plus and minus zoom, 0 fits, comma and full stop change the frame, brackets go to the next analysed one, space plays, Ctrl Z undoes. Tab reaches sites and points; arrows move them.',
     at: (/** @type {any} */ p, /** @type {any} */ mm) => `${number(p.column, 0)}, ${number(p.row, 0)} px${mm ? ` · ${number(mm.lateral_mm, 1)} mm across, ${number(mm.depth_mm, 1)} mm down` : ''}`,
     caption: (/** @type {any} */ f, /** @type {any} */ scale) => [
       f?.outlined_by === 'operator' ? 'Outline by the operator' : f?.segmentation ? `Confidence ${number(100 * f.segmentation.confidence, 0)} %` : '',
@@ -158,7 +158,7 @@ const en = {
     stale: 'Made with older tables than those in force. Plan it again before use.',
     abstained: 'The network would not say.', abstainedOut: 'Click the middle of the muscle, or outline it yourself. On a bad picture only your own outline counts.',
     noCalibration: 'The picture has no usable scale: no millimetres, no millilitres and no Units.', noCalibrationOut: 'Click two marks of the depth ruler and type the distance between them.',
-    needsTarget: 'This study was pushed, and no rule knew what it shows.', needsClick: 'A click on the muscle in the picture helps where there are several.', start: 'Start',
+    needsTarget: 'This study was pushed, and no rule knew what it shows.', needsClick: 'A click on the muscle in the picture helps where there are several.', start: 'Start', sideOfImage: 'The image says which side.',
     rulerFound: 'A RULER WAS FOUND', rulerText: (/** @type {number} */ n) => `${n} ticks at equal steps stand beside the picture. The digits are not read: say how far apart two ticks are, and whether it is the depth ruler.`,
     rulerStep: 'From tick to tick', chooseStep: 'Choose…', useRuler: 'Yes, use this ruler',
     rulerMeans: (/** @type {number} */ px, /** @type {number} */ mm) => `${number(px, 1)} px per cm; the ruler is ${number(mm, 0)} mm long.`, failed: 'The study could not be planned.',

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.viewer.conftest import ANSWERED, Desk, Service, serving
-from tests.viewer.test_viewer import api, patch
+from tests.viewer.test_viewer import api, patch, read_and_confirm, until
 from tools.client import post_analysis
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,14 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """`sonodose serve` as it is, with its own network."""
     if not list((ROOT / "models" / "weights").glob("*.onnx")):
         pytest.skip("no weights are installed")
-    with serving(tmp_path_factory.mktemp("real"), ["-m", "api.cli", "serve"]) as service:
+    pacs = {"kind": "stow", "name": "pacs", "url": "{base}/dicom-web", "on_confirmation": True}
+    settings = {
+        "SONODOSE_DESTINATIONS": json.dumps([pacs]),
+        "SONODOSE_STUDY_QUIET_S": "0.5",
+        "SONODOSE_DELIVERY_PAUSE_S": "1",
+    }
+    folder = tmp_path_factory.mktemp("real")
+    with serving(folder, ["-m", "api.cli", "serve"], settings) as service:
         yield service
 
 
@@ -41,7 +48,8 @@ def sample(service: Service, name: str, **changes: Any) -> str:
 
 
 def test_screenshots(desk: Desk, real: Service, tmp_path: Path) -> None:
-    """Work list, study, what-if, derivation, confirmation, history, session, tables, tablet."""
+    """Work list, waiting study, study, what-if, derivation, confirmation, deliveries, history,
+    session, tables, tablet."""
     kept = os.environ.get("SONODOSE_SCREENSHOTS") == "1"
     folder = ROOT / "docs" / "screenshots" if kept else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,9 +73,14 @@ def test_screenshots(desk: Desk, real: Service, tmp_path: Path) -> None:
         for analysis_id in (sample(real, "biceps_short_axis"), sweep)
         if api(real, f"/api/v1/analyses/{analysis_id}")["state"] == "draft"
     )
+    real.push((SAMPLES / "gastrocnemius_long_axis.dcm").read_bytes())
     page = desk("/#/", base=real.base)
+    page.locator('ul.studies [data-state="needs_target"]').wait_for()
     page.locator("ul.studies canvas[data-drawn]").nth(4).wait_for()
     picture(page, "work_list")
+    page.locator("ul.studies li", has_text="Waits for the muscle").locator("a.study").click()
+    page.locator(".viewport svg[viewBox]").wait_for(state="attached")
+    picture(page, "waiting")
 
     page.goto(f"{real.base}/#/analyses/{shown}")
     page.locator("svg .muscle").wait_for(state="attached")
@@ -96,7 +109,12 @@ def test_screenshots(desk: Desk, real: Service, tmp_path: Path) -> None:
     page.get_by_role("button", name="Next").click()
     page.get_by_label("Your name").wait_for()
     picture(page, "confirm")
-    page.keyboard.press("Escape")
+    read_and_confirm(page)
+    page.locator(".delivery", has_text="Delivered").wait_for(timeout=60_000)
+    until(page, "document.getElementById('toast').textContent === ''")
+    page.locator("#deliveries").scroll_into_view_if_needed()
+    page.get_by_text("LEFT AND RIGHT", exact=True).scroll_into_view_if_needed()
+    picture(page, "sent")
     page.goto(f"{real.base}/#/analyses/{sweep}/compare?revisions=1,2")
     page.locator(".two svg[viewBox] .muscle").nth(1).wait_for(state="attached")
     picture(page, "revisions")

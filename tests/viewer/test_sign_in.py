@@ -9,7 +9,9 @@ from typing import Any
 from app.settings import SCOPES
 from tests.api.issuer import AUDIENCE, CLIENT, mock_issuer
 from tests.api.test_edge import key
+from tests.viewer import phantoms
 from tests.viewer.conftest import HERE, serving
+from tests.viewer.test_viewer import CENTRE, click_image, revision, state
 
 
 def opened(browser: Any) -> tuple[Any, list[str]]:
@@ -64,7 +66,9 @@ def test_a_key_signs_in_where_there_is_no_provider(browser: Any, tmp_path: Path)
     """The service's own page takes a key once, under the same strict policy."""
     settings = {
         "SONODOSE_AUTH": "keys",
-        "SONODOSE_API_KEYS": json.dumps([key("desk", ["read", "submit", "edit"])]),
+        "SONODOSE_API_KEYS": json.dumps(
+            [key("desk", ["read", "submit", "edit"]), key("looker", ["read"])]
+        ),
     }
     with serving(tmp_path, [str(HERE / "service.py")], settings) as service:
         page, wrong = opened(browser)
@@ -76,7 +80,25 @@ def test_a_key_signs_in_where_there_is_no_provider(browser: Any, tmp_path: Path)
         page.get_by_role("button", name="Sign in with a key").click()
         page.get_by_role("button", name="Sign out").wait_for()
         assert "key:desk" in page.locator("header.top").inner_text()
+        page.set_input_files("#files", service.file(phantoms.dicom(), "biceps.dcm"))
+        page.get_by_label("Muscle", exact=True).select_option("biceps_brachii")
+        page.get_by_label("Side").select_option("left")
+        page.get_by_role("button", name="Upload").click()
+        state(page, "abstained")
+        click_image(page, *CENTRE)
+        state(page, "draft")
+        page.get_by_text("A clinician confirms: key:desk may not.").wait_for()
+        assert page.get_by_role("button", name="Review and confirm").count() == 0
+        study = page.url
         page.get_by_role("button", name="Sign out").click()
-        page.get_by_label("Key").wait_for()
+        page.get_by_label("Key").fill("secret-of-looker")
+        page.get_by_role("button", name="Sign in with a key").click()
+        page.get_by_role("button", name="Sign out").wait_for()
+        page.goto(study)
+        state(page, "draft")
+        page.get_by_role("button", name="Add", exact=True).click()
+        click_image(page, 310, 250)
+        page.get_by_role("alert").get_by_text("may not do this").wait_for()
+        revision(page, 2)
         assert wrong == []
         page.context.close()

@@ -190,6 +190,7 @@ def test_by_keyboard_alone(desk: Desk, service: Service) -> None:
     page.keyboard.press("Enter")
     state(page, "abstained")
     tab_to(".viewport")
+    page.locator(".viewport svg[viewBox]").wait_for(state="attached")
     page.keyboard.press("a")
     for _ in range(2):
         page.keyboard.press("ArrowLeft")
@@ -417,7 +418,7 @@ def test_a_pushed_study_waits_until_its_muscle_is_named(desk: Desk, service: Ser
     page = desk()
     row = page.locator("ul.studies li", has_text="Waiting Wanda")
     row.wait_for()
-    row.get_by_text("Waits for the muscle and the side").wait_for()
+    row.get_by_text("Waits for the muscle").wait_for()
     row.locator("canvas[data-drawn]").wait_for()
     row.locator("a.study").click()
     state(page, "needs_target")
@@ -460,7 +461,7 @@ def test_search_asks_the_service(desk: Desk, service: Service) -> None:
     page = desk()
     page.get_by_label("Search").fill("muller find-me")
     until(page, "document.querySelectorAll('ul.studies li').length === 1")
-    assert "Søren Müller · FIND-ME" in page.locator("ul.studies li").inner_text()
+    assert "Søren Müller\nFIND-ME" in page.locator("ul.studies li").inner_text()
     page.get_by_label("Search").fill("nobody of this name")
     page.get_by_text("No study is found by this.").wait_for()
 
