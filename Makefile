@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -qq -c constraints.txt
 
-.PHONY: demo serve test test-slow lint sums safety sbom hashes verify-hashes bench train mutation clean help
+.PHONY: demo serve test test-slow test-scale lint sums safety sbom hashes verify-hashes bench train mutation clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -39,6 +39,9 @@ test: $(VENV)/.test ## the tests; other people's programs are skipped where abse
 
 test-slow: $(VENV)/.test ## the long ones: many thousand cases
 	SONODOSE_SLOW=1 $(BIN)/python -m pytest -n 2 --timeout=3600 $(ARGS)
+
+test-scale: $(VENV)/.test ## the service's tests on PostgreSQL, S3 and a Dask cluster
+	$(BIN)/python -m tests.cluster tests/app tests/api $(ARGS)
 
 mutation: $(VENV)/.test ## wrong doses on purpose: every one must be caught
 	$(BIN)/python tests/slow/mutate_clinic.py

@@ -58,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--data-dir", type=Path, help="folder of everything stored")
     listen.set_defaults(command=_listen)
 
+    worker = commands.add_parser("worker", help="do the jobs of a Dask cluster on this machine")
+    worker.add_argument("scheduler", help="its address: tcp://scheduler:8786")
+    worker.add_argument("--jobs", type=int, help="jobs at once (default: cores)")
+    worker.add_argument(
+        "--resources", action="append", default=[], metavar="NAME=N", help="such as GPU=1"
+    )
+    worker.set_defaults(command=_worker)
+
     plan = commands.add_parser("plan", help="plan from local files, without a service")
     plan.add_argument("inputs", nargs="+", type=Path, metavar="FILE")
     plan.add_argument("--request", required=True, help="the request: JSON, or @file.json")
@@ -147,6 +155,23 @@ def _listen(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, name)) is not None
     }
     return listen(Settings(**{"dimse_port": 11112, **given}))
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    import os
+
+    try:
+        from app.cluster import serve_worker
+    except ImportError as missing:
+        print(
+            f"sonodose: worker needs Dask ({missing.name}).\n"
+            "  Install it with: pip install 'sonodose[dask]'",
+            file=sys.stderr,
+        )
+        return 1
+    jobs = arguments.jobs or os.cpu_count() or 1
+    serve_worker(arguments.scheduler, jobs=jobs, resources=arguments.resources)
+    return 0
 
 
 def _check_rules(arguments: argparse.Namespace) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from app import audit
-from app.blobs import Blobs
 from app.clinic.tables import load_tables
+from app.object_store import open_blobs
 from app.settings import Settings
 from app.shipped import check_shipped
 from app.store import Store
@@ -57,7 +57,7 @@ def _tables(settings: Settings) -> str:
 
 def _disk(settings: Settings) -> str:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    Blobs(settings.blob_dir, min_free_bytes=settings.min_free_disk_bytes).check_space()
+    open_blobs(settings).check_space()
     free = shutil.disk_usage(settings.data_dir).free
     return f"{free / 2**30:.1f} GiB free in {settings.data_dir}"
 

@@ -72,6 +72,7 @@ KINDS: Mapping[str, Kind] = {
     "too_busy": Kind(429, "Too busy"),
     "disk_full": Kind(429, "No space left"),
     "job_lost": Kind(422, "The study could not be finished"),
+    "cluster_lost": Kind(503, "The cluster is away"),
     "worker_died": Kind(422, "The study could not be read to its end"),
     "took_too_long": Kind(422, "The study took too long"),
     # the edge itself
@@ -81,6 +82,7 @@ KINDS: Mapping[str, Kind] = {
     "forbidden": Kind(403, "Not allowed"),
     "person_required": Kind(403, "A person must do this"),
     "foreign_origin": Kind(403, "From a foreign page"),
+    "too_slow": Kind(408, "Too slow"),
     "too_many_requests": Kind(429, "Too many requests"),
     "sign_in_unavailable": Kind(503, "Nobody can be recognised now"),
     "method_not_allowed": Kind(405, "Not this method"),

@@ -143,6 +143,15 @@ class Blobs:
             )
         return place
 
+    def address(self, digest: str) -> str:
+        """Where `fetched` finds the bytes, in another process. Raises NotFound."""
+        return str(self.path(digest))
+
+    def facts(self, digest: str) -> tuple[int, float]:
+        """(size in bytes, when it was last stored, in seconds since 1970). Raises NotFound."""
+        found = self.path(digest).stat()
+        return found.st_size, found.st_mtime
+
     def read(self, digest: str) -> bytes:
         """The bytes. Raises NotFound when there are none of this name."""
         return self.path(digest).read_bytes()

@@ -18,6 +18,7 @@
     ├── InstanceConflict      other bytes under a known SOP Instance UID
     ├── TooBusy               the queue is full
     ├── DiskFull              too little space for another file
+    ├── ClusterLost           the cluster that makes the analyses is away
     └── JobLost               a job that did not end by itself
         ├── WorkerDied            its process died each time
         └── TookTooLong           it ran over its time
@@ -139,6 +140,12 @@ class DiskFull(AppError):
     """There is too little space for another file."""
 
     code = "disk_full"
+
+
+class ClusterLost(AppError):
+    """The cluster that makes the analyses is away, or has forgotten a task."""
+
+    code = "cluster_lost"
 
 
 class JobLost(AppError):

@@ -24,20 +24,20 @@ from app import audit, outbox
 from app.analysis import Analysis, SourceFile, Stage, State
 from app.blobs import Blobs
 from app.clinic.errors import ClinicError
-from app.errors import AppError, TookTooLong, WorkerDied
+from app.errors import AppError, ClusterLost, TookTooLong, WorkerDied
 from app.hub import Hub
 from app.intake import decode_limits as decode_limits
 from app.plan_text import canonical_json
-from app.processes import WorkerPlace, lives, with_stages
+from app.processes import Place, lives
 from app.rows import AnalysisRow, InstanceRow, JobRow, MaskRow, RevisionRow, SourceRow
 from app.settings import Settings
 from app.store import Store
 from app.treatments import recorded_treatments
-from app.worker import AnalysisTask
+from app.worker import AnalysisTask, Work, with_stages
 from imaging.errors import ImagingError
 from models.errors import ModelError
 
-Run = Callable[[AnalysisTask, Callable[[Stage], None]], Analysis]
+Run = Work
 LOOK_AGAIN_S = 2.0
 """How often the table is asked for work that nobody told of: other processes' jobs, lost leases."""
 
@@ -57,7 +57,7 @@ class Lease:
 
 @dataclass(slots=True)
 class _Lane:
-    place: WorkerPlace
+    place: Place
     lease: Lease | None = None
     cancelled: bool = False
     thread: threading.Thread = field(init=False)
@@ -98,15 +98,12 @@ class JobRunner:
         hub: Hub,
         settings: Settings,
         run: Run,
-        warm_up: Callable[[], None] | None,
+        make_place: Callable[[], Place],
     ) -> None:
         self._store, self._blobs, self._hub, self._settings = store, blobs, hub, settings
         self._run = run
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
-        self._lanes = [
-            _Lane(WorkerPlace(memory_bytes=settings.job_memory_bytes, warm_up=warm_up))
-            for _ in range(settings.workers)
-        ]
+        self._lanes = [_Lane(make_place()) for _ in range(settings.workers)]
         self._work = threading.Condition()
         self._news = 0
         self._stopping = False
@@ -126,7 +123,7 @@ class JobRunner:
     @property
     def ready(self) -> bool:
         """True while every worker is warm and jobs are taken."""
-        return not self._stopping and all(lane.place.pid is not None for lane in self._lanes)
+        return not self._stopping and all(lane.place.warm for lane in self._lanes)
 
     @property
     def stopping(self) -> bool:
@@ -191,6 +188,10 @@ class JobRunner:
             try:
                 lane.place.start()
                 lease = self._take()
+            except ClusterLost as away:
+                log.warning("%s", away.message)
+                time.sleep(LOOK_AGAIN_S)
+                continue
             except Exception:
                 # The database or the machine is in trouble: try again, loudly, not in a rush.
                 log.exception("no job could be taken")
@@ -255,7 +256,7 @@ class JobRunner:
             task=AnalysisTask(
                 sources=tuple(
                     SourceFile(
-                        path=str(self._blobs.path(source.sha256)),
+                        path=self._blobs.address(source.sha256),
                         name=source.name,
                         sop_instance_uid=source.sop_instance_uid,
                     )
@@ -274,6 +275,9 @@ class JobRunner:
         try:
             future = lane.place.run(with_stages, self._run, lease.task)
             analysis = lane.place.result(future, within_s=self._settings.job_time_limit_s)
+        except ClusterLost as away:
+            log.warning("job %s waits: %s", lease.job_id, away.message)
+            self._give_back(lease)
         except WorkerDied as died:
             if lane.cancelled:
                 self._ended(lease, State.CANCELLED)
@@ -302,6 +306,14 @@ class JobRunner:
             if job is not None:
                 _requeue(session, job)
         self.wake()
+
+    def _give_back(self, lease: Lease) -> None:
+        """Lets a job wait that nothing was wrong with: its attempt does not count."""
+        with self._store.write() as session:
+            job = self._held(session, lease)
+            if job is not None:
+                job.attempts -= 1
+                _requeue(session, job)
 
     def _ended(
         self,

@@ -19,16 +19,31 @@ from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_int
 from functools import partial
 from queue import LifoQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from app.analysis import Stage
 from app.errors import TookTooLong, WorkerDied
 
 P = ParamSpec("P")
-S = TypeVar("S")
 T = TypeVar("T")
 STAGES = tuple(Stage)
 _SPAWN = multiprocessing.get_context("spawn")
+
+
+class Place(Protocol):
+    """Where one job at a time is done: a process of ours, or a cluster's."""
+
+    @property
+    def stage(self) -> Stage | None: ...
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def warm(self) -> bool: ...
+    def start(self) -> None: ...
+    def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+    def result(self, future: Future[T], *, within_s: float) -> T: ...
+    def kill(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class WorkerPlace:
@@ -52,6 +67,11 @@ class WorkerPlace:
     def pid(self) -> int | None:
         """The living worker's process id."""
         return self._pid
+
+    @property
+    def warm(self) -> bool:
+        """True while work can begin at once."""
+        return self._pid is not None
 
     def start(self) -> None:
         """Makes the worker and waits until it is warm. Raises WorkerDied when it cannot start."""
@@ -171,7 +191,8 @@ class Door(WorkerPlace):
         assert isinstance(future, _Asked)  # noqa: S101 -- `run` gives nothing else
         place = self._free.get()
         try:
-            return WorkerPlace.result(place, WorkerPlace.run(place, future.work), within_s=within_s)
+            begun: Future[T] = WorkerPlace.run(place, future.work)
+            return WorkerPlace.result(place, begun, within_s=within_s)
         finally:
             self._free.put(place)
 
@@ -204,11 +225,6 @@ def tell_stage(stage: Stage) -> None:
     """Shows the service how far the job is; called within a worker."""
     if _stage_told is not None:
         _stage_told.value = STAGES.index(stage)
-
-
-def with_stages(work: Callable[[S, Callable[[Stage], None]], T], task: S) -> T:
-    """What `work` makes of the task, its stages told; it stands here so that a worker is light."""
-    return work(task, tell_stage)
 
 
 def _become_worker(stage: c_int, memory_bytes: int, warm_up: Callable[[], None] | None) -> None:

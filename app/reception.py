@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.blobs import Blobs
 from app.intake import decode_limits, get_ready
+from app.object_store import open_blobs
 from app.processes import Door
 from app.settings import Settings
 from app.store import Store
@@ -40,6 +41,6 @@ def open_reception(settings: Settings) -> Reception:
         settings=settings,
         limits=decode_limits(settings),
         store=Store(settings.database),
-        blobs=Blobs(settings.blob_dir, min_free_bytes=settings.min_free_disk_bytes),
+        blobs=open_blobs(settings),
         door=Door(memory_bytes=settings.job_memory_bytes, warm_up=get_ready),
     )

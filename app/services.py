@@ -19,7 +19,8 @@ from app.errors import WorkerDied
 from app.hub import Hub
 from app.intake import get_ready
 from app.jobs import LOOK_AGAIN_S, JobRunner, Run, decode_limits
-from app.processes import Door
+from app.object_store import open_blobs
+from app.processes import Door, Place, WorkerPlace
 from app.quiet import QuietWatch
 from app.routing import Rules, load_rules
 from app.settings import Settings
@@ -103,6 +104,21 @@ def _of_service(action: str) -> AuditEntry:
     return AuditEntry(principal="service", action=action, subject="", detail={})
 
 
+def _place_maker(settings: Settings, warm: Callable[[], None] | None) -> Callable[[], Place]:
+    """Makes the places where jobs are done: processes of ours, or a cluster's."""
+    if settings.executor == "dask":
+        from app.cluster import Cluster, ClusterPlace
+
+        cluster = Cluster(settings.dask_scheduler or "", resources=settings.dask_resources)
+        return lambda: ClusterPlace(
+            cluster,
+            memory_bytes=settings.job_memory_bytes,
+            within_s=settings.job_time_limit_s,
+            warm_up=warm,
+        )
+    return lambda: WorkerPlace(memory_bytes=settings.job_memory_bytes, warm_up=warm)
+
+
 def open_services(
     settings: Settings,
     *,
@@ -115,11 +131,18 @@ def open_services(
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store(settings.database)
-    blobs = Blobs(settings.blob_dir, min_free_bytes=settings.min_free_disk_bytes)
+    blobs = open_blobs(settings)
     hub = Hub()
     tables = load_tables(settings.table_override)
     door = Door(memory_bytes=settings.job_memory_bytes, warm_up=get_ready)
-    runner = JobRunner(store=store, blobs=blobs, hub=hub, settings=settings, run=run, warm_up=warm)
+    runner = JobRunner(
+        store=store,
+        blobs=blobs,
+        hub=hub,
+        settings=settings,
+        run=run,
+        make_place=_place_maker(settings, warm),
+    )
     return Services(
         settings=settings,
         tables=tables,

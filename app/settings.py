@@ -63,6 +63,14 @@ class Settings(BaseSettings):
         description="SQLAlchemy URL; unset: SQLite in the data folder. "
         "PostgreSQL: postgresql+psycopg://…",
     )
+    blob_url: Annotated[str, Field(pattern=r"^s3://[^/?#@]+(/[^?#]*)?$")] | None = Field(
+        default=None,
+        description="Where the files are instead of the data folder: s3://bucket/prefix; keys and "
+        "endpoint from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and their like.",
+    )
+    blob_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=4 << 30, description="Copies of such files that stay on this machine's disk."
+    )
     host: str = Field(
         default="127.0.0.1",
         description="Address to listen on; outside loopback only with access control.",
@@ -149,6 +157,10 @@ class Settings(BaseSettings):
         default=20.0,
         description="Wrong keys or tokens from one address before it must wait.",
     )
+    slow_client_s: Annotated[float, Field(gt=0)] = Field(
+        default=30.0,
+        description="A client that pauses so long within a request or an answer is cut off.",
+    )
     trusted_proxies: tuple[str, ...] = Field(
         default=("127.0.0.1", "::1"),
         description="JSON list of the proxies whose X-Forwarded-For is believed.",
@@ -173,6 +185,19 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default_factory=lambda: os.cpu_count() or 1,
         description="Worker processes, one thread each; unset: as many as cores.",
+    )
+    executor: Literal["processes", "dask"] = Field(
+        default="processes",
+        description="Who does the jobs: processes of this machine, or a Dask cluster. With dask "
+        "`workers` is how many jobs this service gives to the cluster at once.",
+    )
+    dask_scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://[^/?#@]+:[0-9]+$")] | None = Field(
+        default=None, description="Address of the Dask scheduler: tcp://scheduler:8786, or tls://."
+    )
+    dask_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={},
+        description='JSON object of the Dask resources that a job needs: {"GPU": 1} takes workers '
+        "that were started with `--resources GPU=1`.",
     )
     job_time_limit_s: Annotated[float, Field(gt=0)] = Field(
         default=300.0, description="A job that runs longer is stopped and failed."
@@ -307,6 +332,12 @@ class Settings(BaseSettings):
         names = [each.name for each in (*self.destinations, *self.webhooks)]
         if len(set(names)) < len(names):
             raise ValueError("each destination and webhook has a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _dask_has_an_address(self) -> Self:
+        if self.executor == "dask" and self.dask_scheduler is None:
+            raise ValueError("executor=dask needs dask_scheduler, such as tcp://scheduler:8786")
         return self
 
     @property

@@ -16,7 +16,8 @@ from app import audit
 from app.analysis import State
 from app.archive import forget_instances
 from app.blobs import Blobs
-from app.errors import RequestConflict, StateConflict
+from app.errors import NotFound, RequestConflict, StateConflict
+from app.object_store import open_blobs
 from app.records import analysis_row
 from app.rows import (
     AdministrationRow,
@@ -121,11 +122,11 @@ def collect(store: Store, blobs: Blobs, *, grace_s: float = GRACE_S) -> Collecte
     for digest in blobs.digests():
         if digest in known:
             continue
-        with contextlib.suppress(FileNotFoundError):
-            facts = blobs.path(digest).stat()
-            if facts.st_mtime < oldest:
+        with contextlib.suppress(NotFound):
+            size_bytes, stored_at = blobs.facts(digest)
+            if stored_at < oldest:
                 blobs.delete(digest)
-                count, size = count + 1, size + facts.st_size
+                count, size = count + 1, size + size_bytes
     return Collected(blobs=count, size_bytes=size, leftovers=blobs.clear_staging(oldest))
 
 
@@ -157,7 +158,7 @@ def backup(settings: Settings, target: Path) -> int:
     ):
         live.backup(copy)
     # After the database: every file that it names was there before it was copied.
-    blobs, kept = Blobs(settings.blob_dir), Blobs(target / "blobs")
+    blobs, kept = open_blobs(settings), Blobs(target / "blobs")
     count = 0
     for digest in blobs.digests():
         place = kept.root / digest[:2]
@@ -182,7 +183,7 @@ def restore(settings: Settings, source: Path) -> int:
         raise RequestConflict(
             f"{source} is no backup.", remedy="Give a folder that `sonodose backup` made."
         )
-    saved, blobs = Blobs(source / "blobs"), Blobs(settings.blob_dir)
+    saved, blobs = Blobs(source / "blobs"), open_blobs(settings)
     count = 0
     for digest in saved.digests():
         with saved.path(digest).open("rb") as file, blobs.incoming() as incoming:
@@ -208,6 +209,6 @@ def _sqlite_file(settings: Settings) -> Path:
     if url.get_backend_name() != "sqlite" or not url.database:
         raise RequestConflict(
             "The database is not SQLite.",
-            remedy="Use the database's own backup (pg_dump), and copy the blobs folder after it.",
+            remedy="Use the database's own backup (pg_dump), and copy the files after it.",
         )
     return Path(url.database)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,9 @@ import cv2
 from app.analysis import Analysis, SourceFile, Stage
 from app.clinic.inputs import PriorTreatment
 from app.clinic.tables import ClinicalTables, load_tables
+from app.object_store import fetched
 from app.pipeline import analyse
+from app.processes import tell_stage
 from app.request import AnalysisRequest, OnFrame
 from imaging.frame import Clip
 from imaging.read import DecodeLimits, read_clip
@@ -37,6 +39,9 @@ class AnalysisTask:
     limits: DecodeLimits
     table_override: str | None = None
     recorded: tuple[PriorTreatment, ...] = ()
+
+
+Work = Callable[[AnalysisTask, Callable[[Stage], None]], Analysis]
 
 
 @cache
@@ -81,6 +86,12 @@ def _wanted(source: SourceFile, request: AnalysisRequest) -> list[int] | None:
     return sorted(
         {c.frame for c in chosen if c.frame is not None and c.file in {None, *source.names}}
     )
+
+
+def with_stages(work: Work, task: AnalysisTask) -> Analysis:
+    """What `work` makes of the task, its files at hand and its stages told."""
+    with fetched(task.sources) as sources:
+        return work(replace(task, sources=sources), tell_stage)
 
 
 def run_analysis(

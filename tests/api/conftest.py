@@ -16,7 +16,7 @@ from app.rows import Row
 from app.services import Services, open_services
 from app.settings import Settings
 from tests.app import studies, workloads
-from tests.app.conftest import fresh_database
+from tests.app.conftest import of_the_environment
 
 Serve = Callable[..., TestClient]
 ANALYSES = "/api/v1/analyses"
@@ -25,11 +25,11 @@ ANALYSES = "/api/v1/analyses"
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """A client of a service over a fresh folder, with a stand-in for the analysis."""
-    database = fresh_database()
+    environment = of_the_environment()
     with ExitStack() as stack:
 
         def start(run: Any = workloads.quick, **changes: Any) -> TestClient:
-            given = {"data_dir": tmp_path / "data", "workers": 1, **database, **changes}
+            given = {"data_dir": tmp_path / "data", "workers": 1, **environment, **changes}
             settings = Settings(**given)
             app = create_app(open_services(settings, run=run, warm=None))
             return stack.enter_context(TestClient(app, base_url="http://127.0.0.1"))

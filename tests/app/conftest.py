@@ -25,6 +25,23 @@ POSTGRES = "SONODOSE_TEST_POSTGRES"
 """An environment variable with the URL of a PostgreSQL server: the same tests run on it then."""
 
 
+def of_the_environment() -> dict[str, Any]:
+    """The settings of a new store on the servers of the environment; none: on this machine."""
+    return {**fresh_database(), **fresh_blobs(), **fresh_jobs()}
+
+
+def fresh_blobs() -> dict[str, Any]:
+    """The settings of an empty place in the object store of the environment; none: a folder."""
+    url = os.environ.get("SONODOSE_TEST_BLOB_URL")
+    return {} if url is None else {"blob_url": f"{url}/t{uuid.uuid4().hex}"}
+
+
+def fresh_jobs() -> dict[str, Any]:
+    """The settings of jobs on the environment's Dask cluster; none: processes of our own."""
+    address = os.environ.get("SONODOSE_TEST_DASK")
+    return {} if address is None else {"executor": "dask", "dask_scheduler": address}
+
+
 def fresh_database() -> dict[str, Any]:
     """The settings of a new database on the server of the environment; none: SQLite."""
     server = os.environ.get(POSTGRES)
@@ -44,11 +61,11 @@ Opener = Callable[..., Services]
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opener]:
     """Services over a fresh folder, started, with a stand-in for the analysis."""
-    database = fresh_database()
+    environment = of_the_environment()
     with ExitStack() as stack:
 
         def opener(run: Run = workloads.quick, *, start: bool = True, **changes: Any) -> Services:
-            given = {"data_dir": tmp_path / "data", "workers": 1, **database, **changes}
+            given = {"data_dir": tmp_path / "data", "workers": 1, **environment, **changes}
             parts = open_services(Settings(**given), run=run, warm=None)
             if start:
                 parts.start()

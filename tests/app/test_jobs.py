@@ -47,6 +47,7 @@ def test_a_job_that_always_kills_its_worker_fails(opened: Opener) -> None:
     assert "again" in record.problem["remedy"]
 
 
+@pytest.mark.skipif("SONODOSE_TEST_DASK" in os.environ, reason="test_cluster.py kills those")
 def test_a_worker_killed_from_outside_loses_nothing(opened: Opener) -> None:
     """Killing the worker of a running job makes it run again and end once."""
     parts = opened(workloads.brief)

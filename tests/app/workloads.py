@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,12 +47,20 @@ def brief(task: AnalysisTask, progress: Progress) -> Analysis:
     return DONE
 
 
+def seconds(task: AnalysisTask, progress: Progress) -> Analysis:
+    """A draft after three seconds."""
+    progress(Stage.SEGMENT)
+    time.sleep(3)
+    return DONE
+
+
 def dies_once(task: AnalysisTask, progress: Progress) -> Analysis:
     """Dies of a signal the first time, is done the second."""
-    mark = Path(task.sources[0].path).with_suffix(".died")
+    mark = Path(tempfile.gettempdir()) / f"{Path(task.sources[0].path).name}.died"
     if not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    mark.unlink()
     return DONE
 
 
