@@ -64,6 +64,7 @@ verify-hashes: $(VENV)/bin/python ## every package of one build is the one that 
 	$(PIP) download -q --require-hashes --no-deps --only-binary :all: -d $(VENV)/wheels -r constraints-hashes.txt
 
 sums: $(VENV)/.service ## the SHA-256 of tables and weights, after a reviewed change
+	$(BIN)/python -m app.canary
 	$(BIN)/python -m app.shipped
 
 bench: $(VENV)/.test ## ratios and percentiles within one run

@@ -72,6 +72,7 @@ KINDS: Mapping[str, Kind] = {
     "too_busy": Kind(429, "Too busy"),
     "disk_full": Kind(429, "No space left"),
     "job_lost": Kind(422, "The study could not be finished"),
+    "canary_failed": Kind(503, "The network does not give its known answer"),
     "cluster_lost": Kind(503, "The cluster is away"),
     "worker_died": Kind(422, "The study could not be read to its end"),
     "took_too_long": Kind(422, "The study took too long"),

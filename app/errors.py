@@ -18,6 +18,7 @@
     ├── InstanceConflict      other bytes under a known SOP Instance UID
     ├── TooBusy               the queue is full
     ├── DiskFull              too little space for another file
+    ├── CanaryFailed          the network does not give its known answer
     ├── ClusterLost           the cluster that makes the analyses is away
     └── JobLost               a job that did not end by itself
         ├── WorkerDied            its process died each time
@@ -140,6 +141,12 @@ class DiskFull(AppError):
     """There is too little space for another file."""
 
     code = "disk_full"
+
+
+class CanaryFailed(AppError):
+    """The network does not give the answer that it is known to give."""
+
+    code = "canary_failed"
 
 
 class ClusterLost(AppError):

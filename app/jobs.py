@@ -24,7 +24,7 @@ from app import audit, outbox
 from app.analysis import Analysis, SourceFile, Stage, State
 from app.blobs import Blobs
 from app.clinic.errors import ClinicError
-from app.errors import AppError, ClusterLost, TookTooLong, WorkerDied
+from app.errors import AppError, CanaryFailed, ClusterLost, TookTooLong, WorkerDied
 from app.hub import Hub
 from app.intake import decode_limits as decode_limits
 from app.plan_text import canonical_json
@@ -40,6 +40,7 @@ from models.errors import ModelError
 Run = Work
 LOOK_AGAIN_S = 2.0
 """How often the table is asked for work that nobody told of: other processes' jobs, lost leases."""
+CANARY_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -99,12 +100,16 @@ class JobRunner:
         settings: Settings,
         run: Run,
         make_place: Callable[[], Place],
+        canary: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self._store, self._blobs, self._hub, self._settings = store, blobs, hub, settings
         self._run = run
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
         self._lanes = [_Lane(make_place()) for _ in range(settings.workers)]
         self._work = threading.Condition()
+        self._canary = canary
+        self.canary: dict[str, Any] = {"state": "unasked" if canary else "none"}
+        self._ask_at = 0.0
         self._news = 0
         self._stopping = False
         self._average_s = 0.2
@@ -123,7 +128,11 @@ class JobRunner:
     @property
     def ready(self) -> bool:
         """True while every worker is warm and jobs are taken."""
-        return not self._stopping and all(lane.place.warm for lane in self._lanes)
+        return (
+            not self._stopping
+            and self.canary["state"] in ("sings", "none")
+            and all(lane.place.warm for lane in self._lanes)
+        )
 
     @property
     def stopping(self) -> bool:
@@ -187,6 +196,7 @@ class JobRunner:
         while not self._stopping:
             try:
                 lane.place.start()
+                self._ask_canary(lane)
                 lease = self._take()
             except ClusterLost as away:
                 log.warning("%s", away.message)
@@ -210,6 +220,21 @@ class JobRunner:
                 log.exception("job %s ended without a record; its lease will run out", lease.job_id)
             finally:
                 lane.lease = None
+
+    def _ask_canary(self, lane: _Lane) -> None:
+        """Has the network asked for what is known, when it is time. Raises CanaryFailed."""
+        with self._work:
+            if self._canary is None or time.monotonic() < self._ask_at:
+                return
+            self._ask_at = time.monotonic() + self._settings.canary_minutes * 60
+        try:
+            said = lane.place.result(lane.place.run(self._canary), within_s=CANARY_S)
+        except Exception as failed:
+            self._ask_at = 0.0
+            if isinstance(failed, CanaryFailed):
+                self.canary = {"state": "silent", "at": now().isoformat(timespec="seconds")}
+            raise
+        self.canary = {"state": "sings", "at": now().isoformat(timespec="seconds"), **said}
 
     def _take(self) -> Lease | None:
         with self._store.read() as session:

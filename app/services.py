@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from app import canary
 from app.audit import AuditEntry, ViewLog
 from app.audit_syslog import AuditSender
 from app.blobs import Blobs
@@ -142,6 +143,7 @@ def open_services(
         settings=settings,
         run=run,
         make_place=_place_maker(settings, warm),
+        canary=None if warm is None else canary.check,
     )
     return Services(
         settings=settings,

@@ -186,6 +186,11 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1,
         description="Worker processes, one thread each; unset: as many as cores.",
     )
+    canary_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=10.0,
+        description="So often the network is asked for an answer that is known; without it "
+        "the service is not ready and makes nothing.",
+    )
     executor: Literal["processes", "dask"] = Field(
         default="processes",
         description="Who does the jobs: processes of this machine, or a Dask cluster. With dask "

@@ -26,14 +26,19 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", responses=refusals("not_ready"))
 def readyz(parts: Parts) -> dict[str, Any]:
-    """Ready: the database answers, there is space, and a worker is warm."""
+    """Ready: the database answers, there is space, a worker is warm and the network is right.
+
+    `canary` has the answer to a picture of known answer and the hash of the weights that gave it.
+    """
     parts.blobs.check_space()
     with parts.store.read() as session:
         waiting = jobs.waiting(session)
     if not parts.ready:
         raise EdgeProblem(
             "not_ready",
-            "No worker is warm yet, or the service is stopping.",
+            "The network does not give its known answer."
+            if parts.runner.canary["state"] == "silent"
+            else "No worker is warm yet, or the service is stopping.",
             remedy="Ask again in a few seconds.",
             headers={"Retry-After": "2"},
         )
@@ -41,6 +46,7 @@ def readyz(parts: Parts) -> dict[str, Any]:
         "status": "ready",
         "waiting": waiting,
         "running": parts.runner.running,
+        "canary": parts.runner.canary,
         "tables": {"version": parts.tables.version, "sha256": parts.tables.sha256},
     }
 

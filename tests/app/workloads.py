@@ -8,8 +8,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from app.analysis import Analysis, Stage, State
+from app.errors import CanaryFailed
 from app.worker import AnalysisTask
 from imaging.errors import UnreadableFile
 
@@ -99,3 +101,13 @@ def with_stops(task: AnalysisTask, progress: Progress) -> Analysis:
         },
         masks={},
     )
+
+
+def silent() -> dict[str, Any]:
+    """A canary of a network that computes something else."""
+    raise CanaryFailed("Another answer.", remedy="Another machine.")
+
+
+def sings() -> dict[str, Any]:
+    """A canary of a good network."""
+    return {}
