@@ -91,9 +91,7 @@ def stale(parts: Services, record: AnalysisRecord) -> list[str]:
 
 
 def missing(record: AnalysisRecord) -> list[str]:
-    """What a person must name before a study that waits for its target can be analysed."""
-    if record.state is not State.NEEDS_TARGET:
-        return []
+    """What a person must name before a study that waits for its target can be planned."""
     known = {**record.request, "side": record.request.get("side") or record.image_side}
     return [name for name in ("muscle", "side") if not known.get(name)]
 

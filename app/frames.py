@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.errors import FrameNotFound
-from app.request import AnalysisRequest, ClickPart, OnFrame, OutlinePart
+from app.request import ClickPart, OnFrame, OutlinePart, StudyRequest
 from app.scale import Scale
 from imaging.arrays import BoolMask, FloatArray
 from imaging.bone import possible_bone
@@ -59,7 +59,7 @@ def frame_offsets(clips: Sequence[Clip]) -> list[int]:
 
 
 def chosen_frames(
-    clips: Sequence[Clip], scales: Sequence[Scale], request: AnalysisRequest
+    clips: Sequence[Clip], scales: Sequence[Scale], request: StudyRequest
 ) -> list[tuple[Clip, Scale, Frame, str]]:
     """The frames to look at, each with its clip, scale and running number as key.
 
@@ -88,7 +88,7 @@ def names(file: str | None, frame: int | None, clip: Clip, candidate: Frame) -> 
     )
 
 
-def _refuse_unknown(clips: Sequence[Clip], request: AnalysisRequest) -> None:
+def _refuse_unknown(clips: Sequence[Clip], request: StudyRequest) -> None:
     counts = {clip.file: clip.frame_count for clip in clips}
     known_as = {clip.plan_name: clip.frame_count for clip in clips} | counts
     named: list[OnFrame] = [
@@ -116,7 +116,7 @@ def look_at(
     scale: Scale,
     frame: Frame,
     key: str,
-    request: AnalysisRequest,
+    request: StudyRequest,
     segmenter: Segmenter,
 ) -> UsedFrame:
     """The frame graded, and its muscle found by the operator's outline or by the network."""
@@ -157,7 +157,7 @@ def _outline_of(
     return None
 
 
-def prompt_for(clip: Clip, frame: Frame, request: AnalysisRequest) -> Prompt:
+def prompt_for(clip: Clip, frame: Frame, request: StudyRequest) -> Prompt:
     """What the operator pointed at on this frame; a click that names no frame holds for all."""
     clicks: list[ClickPart] = [c for c in request.clicks if names(c.file, c.frame, clip, frame)]
     box = request.box

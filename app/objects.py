@@ -169,6 +169,11 @@ def obtain(
         uid_root=uid_root,
         predecessors=tuple(predecessor(blobs.read(digest)) for digest in earlier),
     )
+    if "waits_for" in stored.plan and not kind.media_type.startswith("image/"):
+        raise NoObject(
+            stored.plan["waits_for"]["text"],
+            remedy="Name it with PATCH, then ask again. The mask is at mask.png.",
+        )
     if kind.of_dose and "dose" not in stored.plan:
         raise NoObject(
             "Nothing was planned, so there is nothing to report.",

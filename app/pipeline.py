@@ -18,7 +18,7 @@ from app.clinic.tables import ClinicalTables
 from app.errors import MixedPatients
 from app.frames import UsedFrame, avoid_masks, chosen_frames, look_at, measured, names
 from app.plan_document import plan_document
-from app.request import AnalysisRequest
+from app.request import AnalysisRequest, StudyRequest
 from app.request_inputs import clinical_inputs
 from app.scale import decide_scale
 from imaging.frame import Clip
@@ -35,7 +35,7 @@ _SIDES = {"L": "left", "R": "right"}
 
 def analyse(
     clips: Sequence[Clip],
-    request: AnalysisRequest,
+    request: StudyRequest,
     *,
     segmenter: Segmenter,
     tables: ClinicalTables,
@@ -45,7 +45,8 @@ def analyse(
 ) -> Analysis:
     """The analysis of the clips' frames: state, plan and masks; a suggestion, not a treatment.
 
-    `recorded` are the patient's treatments that the service's own record has.
+    `recorded` are the patient's treatments that the service's own record has. A request that does
+    not name muscle and side gives masks and sizes, and no plan.
     Raises MixedPatients, FrameNotFound, CalibrationRefused and the clinic's errors for a request
     that cannot be carried out.
     """
@@ -61,9 +62,9 @@ def analyse(
     used = [measured(frame) for frame in used]
     progress(Stage.PLAN)
     observation = observe(used, request)
-    state = state_of(used)
+    state = state_of(used, request)
     plan = None
-    if state is not State.ABSTAINED:
+    if isinstance(request, AnalysisRequest) and state is not State.ABSTAINED:
         plan = plan_muscle(
             clinical_inputs(request, recorded),
             observation,
@@ -99,7 +100,7 @@ def check_one_patient(clips: Iterable[Clip]) -> None:
         )
 
 
-def moved_sites(request: AnalysisRequest, used: Sequence[UsedFrame]) -> list[MovedSite]:
+def moved_sites(request: StudyRequest, used: Sequence[UsedFrame]) -> list[MovedSite]:
     """The sites that the operator put elsewhere, each on the first analysed frame it names."""
     return [
         MovedSite(
@@ -112,7 +113,7 @@ def moved_sites(request: AnalysisRequest, used: Sequence[UsedFrame]) -> list[Mov
     ]
 
 
-def observe(used: Sequence[UsedFrame], request: AnalysisRequest) -> Observation:
+def observe(used: Sequence[UsedFrame], request: StudyRequest) -> Observation:
     """What the clinic needs of the frames: sections in millimetres, in the order of the sweep.
 
     The scale holds for all frames or for none: one frame without makes the study uncalibrated.
@@ -153,7 +154,7 @@ def observe(used: Sequence[UsedFrame], request: AnalysisRequest) -> Observation:
     )
 
 
-def sweep_positions_mm(used: Sequence[UsedFrame], request: AnalysisRequest) -> list[float] | None:
+def sweep_positions_mm(used: Sequence[UsedFrame], request: StudyRequest) -> list[float] | None:
     """Where each frame lies along the sweep, in mm: by the operator's spacing where one is given,
     else by the frames' own places in space; None where neither is known."""
     if request.sweep is not None:
@@ -169,7 +170,7 @@ def _area_interval_mm2(frame: UsedFrame) -> tuple[float, float] | None:
     return scale.area_mm2(low), scale.area_mm2(high)
 
 
-def _view_of(used: Sequence[UsedFrame], request: AnalysisRequest) -> str | None:
+def _view_of(used: Sequence[UsedFrame], request: StudyRequest) -> str | None:
     """The view that the operator named, else the one that most frames were taken for."""
     if request.view is not None:
         return request.view
@@ -180,8 +181,11 @@ def _view_of(used: Sequence[UsedFrame], request: AnalysisRequest) -> str | None:
     return max(sorted(set(known)), key=known.count) if known else None
 
 
-def state_of(used: Sequence[UsedFrame]) -> State:
-    """Abstained if no frame shows the muscle, needs_calibration without a scale, else a draft."""
+def state_of(used: Sequence[UsedFrame], request: StudyRequest) -> State:
+    """Abstained if no frame shows the muscle, needs_calibration without a scale, else a draft;
+    whatever was found, nothing is planned for a muscle or a side that nobody named."""
+    if not isinstance(request, AnalysisRequest):
+        return State.NEEDS_TARGET
     if not any(frame.muscle.any() for frame in used):
         return State.ABSTAINED
     if any(frame.scale.used is None for frame in used):

@@ -10,7 +10,7 @@ from app.clinic.plan import MusclePlan
 from app.clinic.plan_json import plan_to_json
 from app.clinic.tables import ClinicalTables
 from app.frames import UsedFrame
-from app.request import AnalysisRequest
+from app.request import TARGET, StudyRequest
 from app.scale import Scale
 from imaging.calibration import Calibration
 from imaging.mask import contours
@@ -18,6 +18,7 @@ from imaging.plane import positions_mm
 from imaging.ruler import find_ruler
 
 SUGGESTION = "SUGGESTION: CONFIRM BEFORE USE"
+UNNAMED = "Muscle not named"
 DEMONSTRATION = "DEMONSTRATION: NOMINAL CALIBRATION"
 SPACING_DISAGREEMENT = 0.05
 """A sweep's given length and the one by the frames' places further apart than this are told as a
@@ -25,7 +26,7 @@ disagreement."""
 
 
 def plan_document(
-    request: AnalysisRequest,
+    request: StudyRequest,
     used: Sequence[UsedFrame],
     view: str | None,
     plan: MusclePlan | None,
@@ -38,7 +39,7 @@ def plan_document(
         "marks": marks(used),
         "target": {
             "muscle": request.muscle,
-            "name": tables.english(request.muscle),
+            "name": UNNAMED if request.muscle is None else tables.english(request.muscle),
             "anatomy": anatomy_code(request.muscle, tables),
             "side": request.side,
             "view": view,
@@ -50,22 +51,29 @@ def plan_document(
             "tables": {"version": tables.version, "sha256": tables.sha256},
         },
     }
-    if plan is None:
+    unnamed = [name for name in TARGET if getattr(request, name) is None]
+    if unnamed:
+        document["waits_for"] = {
+            "names": unnamed,
+            "text": f"Nobody has named the {' and the '.join(unnamed)} yet, so there is no "
+            "volume, no dose and no site: only what the picture shows.",
+        }
+    if not any(frame.muscle.any() for frame in used):
         document["abstention"] = _abstention(used)
-    else:
+    if plan is not None:
         clinic = dict(plan_to_json(plan))
         document["cautions"] = [*document["cautions"], *clinic.pop("cautions", [])]
         document.update(clinic)
     return document
 
 
-def anatomy_code(muscle: str, tables: ClinicalTables) -> dict[str, str]:
+def anatomy_code(muscle: str | None, tables: ClinicalTables) -> dict[str, str]:
     """The coded concept of a muscle: SNOMED CT where DICOM lists it, else Uberon, else generic.
 
     DICOM's context groups name few limb muscles one by one; Uberon names nearly all, and its
     "Entire …" cross-references into SNOMED CT are doubtful for some, so they are not used.
     """
-    known = tables.muscles.get(muscle)
+    known = None if muscle is None else tables.muscles.get(muscle)
     if known is not None and known.sct_dicom:
         return {"code": known.sct_dicom, "scheme": "SCT", "meaning": known.english}
     if known is not None and known.uberon:
@@ -186,7 +194,7 @@ def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def image_cautions(
-    request: AnalysisRequest, used: Sequence[UsedFrame], view: str | None
+    request: StudyRequest, used: Sequence[UsedFrame], view: str | None
 ) -> list[dict[str, Any]]:
     """What the images themselves warn of, in the shape of the clinic's cautions."""
     found = [
@@ -238,7 +246,7 @@ def image_cautions(
     return found
 
 
-def _spacing_disagrees(request: AnalysisRequest, used: Sequence[UsedFrame]) -> bool:
+def _spacing_disagrees(request: StudyRequest, used: Sequence[UsedFrame]) -> bool:
     places_mm = positions_mm([frame.frame.plane for frame in used])
     if request.sweep is None or places_mm is None:
         return False

@@ -550,10 +550,9 @@ def _bare(stored: StoredAnalysis, key: str) -> Overlay:
         stored.frame(key)
     assert found is not None  # noqa: S101 -- the line above raised
     clip = _decoded(found[0], [found[1]])
-    target = stored.plan["target"]
     return Overlay(
         grey=clip.frames[0].pixels,
-        heading=(f"{target['name']}, {target['side']}", f"frame {key}: not analysed"),
+        heading=(_target(stored.plan), f"frame {key}: not analysed"),
         identifiers=identifiers(_identity(stored, clip.identity)),
         marks=_marks(stored),
     )
@@ -616,10 +615,15 @@ def site_label(site: Mapping[str, Any], dose: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _target(plan: Mapping[str, Any]) -> str:
+    target = plan["target"]
+    return ", ".join(word for word in (target["name"], target["side"]) if word)
+
+
 def heading(plan: Mapping[str, Any], record: FrameRecord) -> list[str]:
     """The lines over the picture: muscle and side, what was measured, volume, dose."""
     target, section = plan["target"], record["section"]
-    lines = [f"{target['name']}, {target['side']}"]
+    lines = [_target(plan)]
     if section is not None and section["area_mm2"] is not None:
         area = (
             "" if target["view"] == "long_axis" else f"area {section['area_mm2'] / 100:.2f} cm², "
@@ -636,6 +640,8 @@ def heading(plan: Mapping[str, Any], record: FrameRecord) -> list[str]:
     if dose is not None and dose["planned"]:
         group = f" for {dose['group'].replace('_', ' ')} as a group" if dose["group"] else ""
         lines.append(f"{dose['units']:g} U {dose['product']}{group}")
+    if plan.get("waits_for"):
+        lines.append("no volume, no dose: " + " and ".join(plan["waits_for"]["names"]) + " unnamed")
     if plan.get("abstention"):
         lines.append("no answer: " + plan["abstention"]["text"])
     return lines

@@ -7,6 +7,7 @@ empty list means *none*.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -182,18 +183,11 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class AnalysisRequest(_Part):
-    """Everything that the operator says about a study; the pixels travel beside it."""
+class StudyRequest(_Part):
+    """What is said of a study, its target perhaps not yet: then a click gives a mask at most."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        str_strip_whitespace=True,
-        json_schema_extra={"examples": [EXAMPLE]},
-    )
-
-    muscle: Short
-    side: Literal["left", "right"]
+    muscle: Short | None = None
+    side: Literal["left", "right"] | None = None
     view: Literal["long_axis", "short_axis"] | None = None
     product: Short | None = None
     indication: Short | None = None
@@ -220,3 +214,32 @@ class AnalysisRequest(_Part):
     sites: Annotated[tuple[SitePart, ...], Field(max_length=50)] | None = None
     prior_treatments: Annotated[tuple[PriorTreatmentPart, ...], Field(max_length=200)] | None = None
     safety: dict[Short, bool | None] | None = None
+
+    @property
+    def points_at_it(self) -> bool:
+        """True if somebody clicked on the target, boxed it or outlined it."""
+        return bool(self.clicks or self.outlines) or self.box is not None
+
+
+class AnalysisRequest(StudyRequest):
+    """Everything that the operator says about a study; the pixels travel beside it."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        str_strip_whitespace=True,
+        json_schema_extra={"examples": [EXAMPLE]},
+    )
+
+    muscle: Short
+    side: Literal["left", "right"]
+
+
+TARGET = ("muscle", "side")
+
+
+def request_of_json(text: str) -> StudyRequest:
+    """The request that is kept as this JSON: an AnalysisRequest where it names muscle and side."""
+    asked = json.loads(text)
+    kind = AnalysisRequest if all(name in asked for name in TARGET) else StudyRequest
+    return kind.model_validate(asked)

@@ -15,7 +15,7 @@ from app import audit, jobs, outbox, worklist
 from app.analysis import State
 from app.errors import ConfirmationRefused, StaleEdit, StateConflict
 from app.records import AnalysisRecord, analysis_row, load
-from app.request import AnalysisRequest
+from app.request import AnalysisRequest, StudyRequest
 from app.rows import AdministrationRow, ConfirmationRow, JobRow, RevisionRow
 from app.store import Store
 from app.treatments import check_administration
@@ -72,19 +72,19 @@ def _difference(session: Session, record: AnalysisRecord, seen: str) -> dict[str
 def amend(
     store: Store,
     analysis_id: str,
-    request: AnalysisRequest,
+    request: StudyRequest,
     *,
     if_match: str,
     principal: str,
-    unnamed: frozenset[str] = frozenset(),
 ) -> int:
     """The number of the new revision, queued. Raises NotFound, StaleEdit and StateConflict.
 
-    `unnamed` says what of the target (`muscle`, `side`) nobody has named yet: the change is kept,
-    and waits for it without a job.
+    Where nobody has named the target yet nor pointed at it, the change is kept, and waits for
+    that without a job.
     """
-    state = State.NEEDS_TARGET if unnamed else State.QUEUED
-    text = request.model_dump_json(exclude_unset=True, exclude=set(unnamed))
+    ready = isinstance(request, AnalysisRequest) or request.points_at_it
+    state = State.QUEUED if ready else State.NEEDS_TARGET
+    text = request.model_dump_json(exclude_unset=True)
     at = dt.datetime.now(dt.UTC)
     with store.write() as session:
         record = load(session, analysis_id)
@@ -98,8 +98,8 @@ def amend(
         row = analysis_row(session, analysis_id)
         row.revision += 1
         row.state, row.updated_at = state, at
-        row.muscle = "" if "muscle" in unnamed else request.muscle
-        row.side = "" if "side" in unnamed else request.side
+        row.muscle = request.muscle or ""
+        row.side = request.side or ""
         row.product = request.product
         worklist.enter(row, asked_id=request.patient.id, asked_name=request.patient.name)
         session.add(
@@ -112,7 +112,7 @@ def amend(
                 state=state,
             )
         )
-        if not unnamed:
+        if ready:
             jobs.enqueue(session, analysis_id, row.revision, at)
         changed = json.loads(text)
         fields = sorted(

@@ -20,7 +20,7 @@ from app.clinic.tables import ClinicalTables, load_tables
 from app.object_store import fetched
 from app.pipeline import analyse
 from app.processes import tell_stage
-from app.request import AnalysisRequest, OnFrame
+from app.request import OnFrame, StudyRequest, request_of_json
 from imaging.frame import Clip
 from imaging.read import DecodeLimits, read_clip
 from models.segment import Segmenter, load_segmenter
@@ -64,7 +64,7 @@ def warm_up() -> None:
 
 
 def read_sources(
-    sources: tuple[SourceFile, ...], request: AnalysisRequest, limits: DecodeLimits
+    sources: tuple[SourceFile, ...], request: StudyRequest, limits: DecodeLimits
 ) -> list[Clip]:
     """The clips of the files, decoded only as far as the request needs their frames."""
     return [
@@ -78,7 +78,7 @@ def read_sources(
     ]
 
 
-def _wanted(source: SourceFile, request: AnalysisRequest) -> list[int] | None:
+def _wanted(source: SourceFile, request: StudyRequest) -> list[int] | None:
     """The 0-based frames of this file that are named in the request; None: all of them."""
     chosen: Sequence[OnFrame] = request.frames or request.outlines
     if not chosen or any(c.frame is None for c in chosen):
@@ -101,7 +101,7 @@ def run_analysis(
 
     Raises ImagingError, ClinicError and AppError, each with `code`, `message` and `remedy`.
     """
-    request = AnalysisRequest.model_validate_json(task.request_json)
+    request = request_of_json(task.request_json)
     progress(Stage.DECODE)
     clips = read_sources(task.sources, request, task.limits)
     return analyse(

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Body, Header, Path, Query
@@ -26,7 +26,7 @@ from app.analysis import State
 from app.clinic.plan import check_request
 from app.intake import examine
 from app.records import AnalysisRecord
-from app.request import EXAMPLE, AnalysisRequest
+from app.request import EXAMPLE, TARGET, AnalysisRequest, StudyRequest
 from app.request_inputs import clinical_inputs
 from app.services import Services
 from app.submission import StoredImages, Submitted, analyse_stored, submit
@@ -38,13 +38,12 @@ router = APIRouter(prefix="/api/v1/analyses", tags=["analyses"])
 AnalysisId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", examples=["0198c0ffee"])]
 WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,4})\b")
 MAX_WAIT_S = 60
-TARGET = {"muscle": "unnamed", "side": "left"}
-"""Stand-ins with which a change is checked that names no target yet; they are never kept."""
 LOOK_AGAIN_S = 1.0
 """A job can be done by another process, which cannot wake a request here: it looks itself."""
 PROGRESS_S = 0.1
 OLD = Annotated[int | None, Query(ge=1, description="An earlier revision; default: the present.")]
 
+Kind = TypeVar("Kind", bound=StudyRequest)
 UID = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)*$", "maxLength": 64}
 UPLOAD = {
     "requestBody": {
@@ -195,15 +194,13 @@ def read_request(text: bytes | str, parts: Services) -> AnalysisRequest:
             "The request is not a JSON object.",
             remedy="Send the clinical request as JSON; /api/v1/openapi.json has an example.",
         )
-    return request_of(asked, parts)
+    return request_of(asked, parts, kind=AnalysisRequest)
 
 
-def request_of(asked: dict[str, Any], parts: Services) -> AnalysisRequest:
+def request_of(asked: dict[str, Any], parts: Services, *, kind: type[Kind]) -> Kind:
     """The checked request of these members. Raises EdgeProblem: invalid_request."""
     try:
-        return AnalysisRequest.model_validate(
-            {"jurisdiction": parts.settings.jurisdiction, **asked}
-        )
+        return kind.model_validate({"jurisdiction": parts.settings.jurisdiction, **asked})
     except ValidationError as error:
         raise problems.of_validation(error.errors()) from None
 
@@ -365,20 +362,21 @@ def _amend(
     with parts.store.read() as session:
         review.check_etag(session, record, if_match)
     asked = review.merge_patch(record.request, patch)
-    if record.state is State.NEEDS_TARGET and record.image_side is not None:
+    waits = any(name not in record.request for name in TARGET)
+    if waits and record.image_side is not None:
         asked.setdefault("side", record.image_side)
-    waits = record.state is State.NEEDS_TARGET
-    unnamed = [name for name in TARGET if waits and name not in asked]
-    request = request_of({**{name: TARGET[name] for name in unnamed}, **asked}, parts)
-    if "muscle" not in unnamed:
-        check_request(clinical_inputs(request), parts.tables)
+    named = not waits or all(name in asked for name in TARGET)
+    request = request_of(asked, parts, kind=AnalysisRequest if named else StudyRequest)
+    if request.muscle is not None:
+        # A side that is still to be named changes nothing of what is checked here.
+        whole = AnalysisRequest.model_validate({"side": "left", **asked})
+        check_request(clinical_inputs(whole), parts.tables)
     review.amend(
         parts.store,
         analysis_id,
         request,
         if_match=if_match,
         principal=principal,
-        unnamed=frozenset(unnamed),
     )
     parts.hub.publish(analysis_id)
     parts.runner.wake()

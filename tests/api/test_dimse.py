@@ -841,10 +841,11 @@ def until_made(client: Any, count: int) -> dict[str, Any]:
 
 
 def test_a_muscle_starts_what_waits(serve: Serve, tmp_path: Path) -> None:
-    """A pushed study without a rule waits in the work list; a PATCH with its muscle starts it."""
-    client = serve(study_quiet_s=0.2)
+    """A pushed study without a rule waits in the work list; a click on it gives the mask and its
+    size, without volume, dose or object; a PATCH with its muscle plans it."""
+    client = serve(run_analysis, study_quiet_s=0.2)
+    path = SAMPLES / "biceps_short_axis.dcm"
     with listening(tmp_path / "data", study_quiet_s=0.2) as listener:
-        path = write(tmp_path, Laterality="R", StudyDescription="?")
         assert listener.call("storescu", path).returncode == 0
     waiting = until_made(client, 1)
     assert (waiting["state"], waiting["missing"], waiting["plan"]) == (
@@ -857,7 +858,7 @@ def test_a_muscle_starts_what_waits(serve: Serve, tmp_path: Path) -> None:
         "rule": None,
     }
     (line,) = client.get("/api/v1/analyses?state=needs_target").json()["analyses"]
-    assert (line["muscle"], line["side"], line["patient_id"]) == (None, None, "P-1")
+    assert (line["muscle"], line["side"], line["patient_id"]) == (None, None, "SAMPLE-1")
     address = waiting["links"]["self"]
     assert client.get(f"{address}/frames/0.png").status_code == 200
     for kind in SHOWN:
@@ -870,31 +871,46 @@ def test_a_muscle_starts_what_waits(serve: Serve, tmp_path: Path) -> None:
     for path, body in refused.items():
         answer = client.post(path, json=body)
         assert 400 <= answer.status_code < 500, (path, answer.text)
-    kept = client.patch(
-        address,
-        json={"clicks": [{"column": 30, "row": 30}]},
-        headers={"If-Match": waiting["etag"], "Content-Type": "application/merge-patch+json"},
-    )
-    assert kept.status_code == 202, kept.text
-    waiting = client.get(address).json()
-    assert (waiting["state"], waiting["revision"], waiting["missing"]) == (
-        "needs_target",
-        2,
-        ["muscle"],
-    )
-    changed = client.patch(
-        address,
-        json={"muscle": "biceps_brachii"},
-        headers={
-            "If-Match": waiting["etag"],
-            "Prefer": "wait=30",
-            "Content-Type": "application/merge-patch+json",
-        },
-    )
-    assert changed.status_code == 200, changed.text
-    assert changed.json()["request"]["side"] == "right"
-    assert changed.json()["request"]["clicks"] == [{"column": 30, "row": 30}]
-    assert (changed.json()["state"], changed.json()["missing"]) == ("draft", [])
+
+    def patch(change: dict[str, Any]) -> dict[str, Any]:
+        answer = client.patch(
+            address,
+            json=change,
+            headers={
+                "If-Match": client.get(address).headers["etag"],
+                "Prefer": "wait=60",
+                "Content-Type": "application/merge-patch+json",
+            },
+        )
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    assert patch({"patient": {"age_years": 50}})["plan"] is None
+    pointed = patch({"clicks": [{"column": 180, "row": 105}]})
+    assert (pointed["state"], pointed["missing"]) == ("needs_target", ["muscle"])
+    plan = pointed["plan"]
+    assert plan["waits_for"]["names"] == ["muscle"]
+    assert plan["target"]["muscle"] is None
+    section = plan["frames"][0]["section"]
+    assert section["area_mm2"] > 100
+    assert section["thickness_mm"] > 5
+    assert not {"volume", "dose", "sites", "abstention"} & set(plan)
+    assert client.get(f"{address}/mask.png").status_code == 200
+    assert client.get(f"{address}/overlay.png").status_code == 200
+    for kind in ("seg.dcm", "sr.dcm", "sc.dcm", "pr.dcm", "ko.dcm", "plan.pdf", "fhir"):
+        answer = client.get(f"{address}/{kind}")
+        assert answer.status_code == 409, kind
+        assert "named the muscle" in answer.json()["detail"]
+    body = {"revision": pointed["revision"], "clinician": {"name": "Dr. Example"}}
+    assert client.post(f"{address}/confirmation", json=body).status_code == 409
+    changed = patch({"muscle": "biceps_brachii", "product": "XEOMIN", "muscle_length_mm": 240})
+    assert changed["request"]["side"] == "left"
+    assert changed["request"]["clicks"] == [{"column": 180, "row": 105}]
+    assert (changed["state"], changed["missing"]) == ("draft", [])
+    assert "waits_for" not in changed["plan"]
+    assert changed["plan"]["volume"]["known"]
+    assert changed["plan"]["frames"] == plan["frames"]
 
 
 def test_a_stowed_study_is_routed_too(serve: Serve, tmp_path: Path) -> None:

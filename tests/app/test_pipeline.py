@@ -18,7 +18,7 @@ from app.clinic.tables import ClinicalTables, load_tables
 from app.errors import FrameNotFound, MixedPatients
 from app.pipeline import analyse
 from app.plan_text import canonical_json
-from app.request import AnalysisRequest
+from app.request import AnalysisRequest, StudyRequest, request_of_json
 from imaging.calibration import Calibration
 from imaging.frame import Clip, Frame, FrameSource, ImageIdentity
 from imaging.phantom import SweepPhantom, cone_sweep, ellipsoid_sweep
@@ -83,7 +83,7 @@ def sweep_request(phantom: SweepPhantom, **changes: Any) -> AnalysisRequest:
 
 def run(
     clips: Sequence[Clip],
-    request: AnalysisRequest,
+    request: StudyRequest,
     segmenter: Segmenter,
     tables: ClinicalTables,
 ) -> Analysis:
@@ -282,3 +282,27 @@ def test_possible_bone_is_named_and_kept_clear_of(
     assert "possibly bone" in said
     for site in plan["sites"]:
         assert site["needle"]["clearance_mm"] >= 2.0
+
+
+@pytest.mark.parametrize("unnamed", [["muscle"], ["side"], ["muscle", "side"]])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_what_nobody_named_is_seen_and_not_planned(
+    unnamed: list[str], calibrated: bool, segmenter: Segmenter, tables: ClinicalTables
+) -> None:
+    """Without muscle or side there is a mask, its size where there is a scale, and no number of
+    the clinic's; what is missing is told."""
+    phantom = ellipsoid_sweep()
+    asked = sweep_request(phantom).model_dump(mode="json", exclude_unset=True)
+    request = request_of_json(json.dumps({k: v for k, v in asked.items() if k not in unnamed}))
+    assert not isinstance(request, AnalysisRequest)
+    clip = clip_of(phantom, calibration=phantom.calibration if calibrated else None)
+    found = run([clip], request, segmenter, tables)
+    assert found.state is State.NEEDS_TARGET
+    assert found.plan["waits_for"]["names"] == unnamed
+    sections = [frame["section"] for frame in found.plan["frames"]]
+    assert all(section["area_px"] > 0 for section in sections)
+    assert all((section["area_mm2"] is not None) is calibrated for section in sections)
+    assert not {"volume", "dose", "sites", "derivation", "abstention"} & set(found.plan)
+    whole = run([clip], sweep_request(phantom), segmenter, tables)
+    assert whole.plan["frames"] == found.plan["frames"]
+    assert whole.masks == found.masks
