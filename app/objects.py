@@ -104,11 +104,10 @@ def stored_analysis(
     blobs: Blobs,
     *,
     uid_root: str | None = None,
-    without_plan: bool = False,
     predecessors: tuple[PredecessorDocument, ...] = (),
 ) -> StoredAnalysis:
-    """What an object is made of. Raises NoObject while there is no plan, where one is needed."""
-    if record.plan is None and not without_plan:
+    """What an object is made of. Raises NoObject while there is no plan."""
+    if record.plan is None:
         raise NoObject(
             f"There is nothing to draw yet: the analysis is "
             f"{record.state.value.replace('_', ' ')}.",
@@ -123,7 +122,7 @@ def stored_analysis(
         revision=record.revision,
         created_at=record.revised_at,
         state=record.state,
-        plan=record.plan or {},
+        plan=record.plan,
         masks={key: blobs.read(digest) for key, digest in record.masks.items()},
         sources=tuple(
             SourceFile(

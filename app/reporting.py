@@ -51,7 +51,7 @@ from imaging.dicom.state import StateFrame, StateSite, state_class, write_state
 from imaging.frame import Clip, ImageIdentity
 from imaging.geometry import ImagePoint
 from imaging.limits import DecodeLimits
-from imaging.mask import LabelMasks, grey_png
+from imaging.mask import LabelMasks
 from imaging.overlay import Overlay, OverlaySite
 from imaging.read import peek, read_clip
 
@@ -68,19 +68,8 @@ STANDARD_FRAME_MS = 40.0
 MOST_ANIMATED = 100
 
 
-def frame_png(stored: StoredAnalysis, number: int) -> bytes:
-    """A frame as it is segmented, 8-bit grey PNG; frames are counted over all files from 0."""
-    found = stored.locate(number)
-    if found is None:
-        raise NoObject(
-            f"There is no frame {number}.",
-            remedy="Frames are counted from 0 over all files of the analysis.",
-        )
-    return grey_png(_decoded(found[0], [found[1]]).frames[0].pixels)
-
-
 def mask_png(stored: StoredAnalysis, frame: str | None = None) -> bytes:
-    """The label map of a frame: 0 nothing, 1 muscle, 2 nerve, 3 vessel."""
+    """The label map of a frame: 0 nothing, 1 muscle, 2 nerve, 3 vessel, 4 aponeurosis."""
     return stored.masks[stored.frame(frame)["key"]]
 
 

@@ -15,9 +15,10 @@ from api.deps import Admin, Parts, Reader
 from api.documents import BASE
 from api.responses import Documented, refusals
 from api.routes.analyses import OLD, AnalysisId
-from app import objects, records, reporting
+from app import objects, records
 from app.errors import NoObject, NotFound
 from app.export import export_analysis, site_of
+from app.frame_picture import frame_png, located
 from app.records import AnalysisRecord
 from app.services import Services
 from imaging.dicom.deidentify import Dates
@@ -36,6 +37,7 @@ SVG: Documented = {200: {"content": {"image/svg+xml": {}}, "description": "The p
 PDF: Documented = {200: {"content": {"application/pdf": {}}, "description": "The page"}}
 FHIR: Documented = {200: {"content": {"application/fhir+json": {}}, "description": "The bundle"}}
 REFUSED = refusals("not_found", "no_object")
+MASK, PNG_TYPE = "mask.png", "image/png"
 
 
 def _load(parts: Services, analysis_id: str, revision: int | None) -> AnalysisRecord:
@@ -57,6 +59,8 @@ def _object(
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     kind = objects.KINDS[name]
+    if name == MASK and frame in record.masks:  # stored as it is: there is nothing to draw
+        return Response(parts.blobs.read(record.masks[frame]), headers=headers, media_type=PNG_TYPE)
     body = objects.obtain(
         record,
         kind,
@@ -107,7 +111,7 @@ def get_mask(
     revision: OLD = None,
 ) -> Response:
     """The frame's label map: 0 nothing, 1 muscle, 2 nerve, 3 vessel, 4 aponeurosis."""
-    return _object(request, parts, analysis_id, revision, "mask.png", frame)
+    return _object(request, parts, analysis_id, revision, MASK, frame)
 
 
 @router.get("/seg.dcm", response_class=Response, responses={**DICOM, **REFUSED})
@@ -226,16 +230,10 @@ def get_fhir(
 def get_frame(analysis_id: AnalysisId, number: Number, parts: Parts, principal: Reader) -> Response:
     """A frame as the network sees it; frames are counted over all files, from 0."""
     record = _load(parts, analysis_id, None)
-    held = sum(file.facts["frame_count"] for file in record.files)
-    if number >= held:
-        raise NotFound(
-            f"There is no frame {number}: the analysis has {held}.",
-            remedy=f"Frames are counted from 0 to {held - 1} over all files.",
-        )
-    stored = objects.stored_analysis(record, parts.blobs, without_plan=True)
-    body = parts.door.result(
-        parts.door.run(reporting.frame_png, stored, number), within_s=objects.OBJECT_S
-    )
+    file, frame = located(record.files, number)
+    path = str(parts.blobs.path(file.sha256))
+    asked = parts.door.run(frame_png, path, file.name, frame, parts.limits)
+    body = parts.door.result(asked, within_s=objects.OBJECT_S)
     # A stored file never changes, and neither does its frame.
     headers = {"Cache-Control": "private, max-age=86400, immutable"}
     return Response(body, media_type="image/png", headers=headers)

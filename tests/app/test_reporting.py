@@ -69,14 +69,6 @@ def test_an_unanalysed_frame_is_named(stored: StoredAnalysis) -> None:
         reporting.overlay_png(stored, "77")
 
 
-def test_frames_are_counted_over_all_files(stored: StoredAnalysis) -> None:
-    """Frame 6 of a five-frame file is frame 1 of the file after it."""
-    twice = replace(stored, sources=(*stored.sources, replace(stored.sources[0], name="b.dcm")))
-    assert reporting.frame_png(twice, 6) == reporting.frame_png(stored, 1)
-    with pytest.raises(NoObject):
-        reporting.frame_png(twice, 10)
-
-
 def test_the_objects_point_to_the_study(stored: StoredAnalysis) -> None:
     """Segmentation and report lie in the study of the image, under names that stay the same."""
     for make in (reporting.seg, reporting.sr, reporting.capture, reporting.state):
