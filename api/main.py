@@ -31,6 +31,7 @@ from api.routes import (
     comparisons,
     decisions,
     deliveries,
+    device,
     dicomweb_retrieve,
     dicomweb_search,
     dicomweb_store,
@@ -91,6 +92,8 @@ def create_app(services: Services) -> FastAPI:
     app.state.access = Access(services.settings)
     for kind in (AppError, ClinicError, ImagingError, EdgeProblem):
         app.add_exception_handler(kind, _refused)
+    for exhausted in (MemoryError, RecursionError):
+        app.add_exception_handler(exhausted, _too_much)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     for module in (
@@ -103,6 +106,7 @@ def create_app(services: Services) -> FastAPI:
         objects,
         comparisons,
         catalogue,
+        device,
         health,
         sign_in,
     ):
@@ -119,6 +123,17 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, known)  # noqa: S101 -- registered for these alone
     headers = error.headers if isinstance(error, EdgeProblem) else None
     return problems.respond(problems.of_error(error), request, headers)
+
+
+async def _too_much(request: Request, error: Exception) -> Response:
+    """What a worker that reads a file runs out of: memory, or stack."""
+    del error
+    body = problems.document(
+        "too_large",
+        "The file takes more memory than one worker may have.",
+        "Send fewer frames, or export the image again: it may be damaged.",
+    )
+    return problems.respond(body, request)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -146,7 +161,7 @@ HTTP_CODES = {
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 -- registered for it alone
     # FastAPI wraps what `receive` raises while it reads a body.
-    if isinstance(error.__cause__, ImagingError | AppError):
+    if isinstance(error.__cause__, ImagingError | AppError | EdgeProblem):
         return await _refused(request, error.__cause__)
     code, detail, remedy = HTTP_CODES.get(
         error.status_code, ("http_error", str(error.detail), "Check the request.")

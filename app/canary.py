@@ -32,7 +32,8 @@ def picture() -> GreyImage:
     inside = ((rows - 125) / 60) ** 2 + ((columns - 160) / 95) ** 2
     body = np.where(inside < 1, 30, 105)
     body[np.abs(inside - 1) < 0.08] = 190
-    return np.clip(body + noise // 2, 0, 255).astype(np.uint8)
+    grey: GreyImage = np.clip(body + noise // 2, 0, 255).astype(np.uint8)
+    return grey
 
 
 def ask() -> dict[str, Any]:
