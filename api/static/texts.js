@@ -190,7 +190,7 @@ const en = {
   },
   revisions: {
     title: 'Two revisions', twoStudies: 'Two studies', one: (/** @type {number} */ r) => `Revision ${r}`, left: 'Left side', right: 'Right side', compare: 'Side by side', state: 'State', cautions: 'Cautions', by: 'Made by',
-    changed: (/** @type {string} */ what) => (what ? `Changed: ${what}` : ''), picture: (/** @type {string} */ t) => `Picture of ${t}`,
+    changed: (/** @type {string} */ what) => (what ? `Changed: ${what}` : ''),
   },
   understand: {
     tree: 'Derivation', scale: 'Scale', model: 'Model card', provenance: 'Made with', modelVersion: 'Model', tables: 'Tables', override: 'Site’s own tables', gaps: 'What the tables hold and lack',
@@ -207,7 +207,7 @@ const en = {
   },
   session: {
     title: 'Session', total: (/** @type {string} */ u, /** @type {string} */ p) => `${u} ${p} Units in all`, allowed: 'Under every cap that was found', exceeded: 'A cap is exceeded', none: 'Choose studies in the work list first.',
-    priority: 'Priority', priorityOf: (/** @type {string} */ m) => `Priority of ${m}, 1 is kept longest`, within: 'Within the caps', cuts: 'What would be cut', vials: (/** @type {any} */ v) => `${v.vials} vials of ${number(v.vial_units, 1)} Units in ${number(v.vial_ml, 2)} mL: draw up ${number(v.draw_up_ml, 2)} mL, ${number(v.units_left_over, 1)} Units left over`,
+    priority: 'Priority', priorityOf: (/** @type {string} */ m) => `Priority of ${m}, 1 is kept longest`, within: 'Within the caps', vials: (/** @type {any} */ v) => `${v.vials} vials of ${number(v.vial_units, 1)} Units in ${number(v.vial_ml, 2)} mL: draw up ${number(v.draw_up_ml, 2)} mL, ${number(v.units_left_over, 1)} Units left over`,
     cap: 'Cap', planned: 'Planned', before: 'Given before', limit: 'Limit', left: 'Left', over: 'OVER', compare: 'Compare side by side',
   },
 };

@@ -58,6 +58,17 @@ test('inside, and how far from the edge', () => {
   near(g.edgeDistanceMm(scale, square, { column: 30, row: 50 }), 3);
   near(g.edgeDistanceMm(scale, square, { column: 50, row: 10 }), 2);
 });
+test('how far the nearest pixel of a structure is', () => {
+  const labels = new Uint8Array(100 * 80);
+  labels[40 * 100 + 60] = 3;
+  labels[10 * 100 + 10] = 4;
+  const scale = { row_mm_per_px: 0.2, column_mm_per_px: 0.1 };
+  const map = { labels, columns: 100 };
+  near(g.labelDistanceMm(scale, map, [2, 3], g.pixelCentre(60, 30), 5), 2);
+  near(g.labelDistanceMm(scale, map, [2, 3], g.pixelCentre(90, 40), 5), 3);
+  assert.equal(g.labelDistanceMm(scale, map, [2, 3], g.pixelCentre(60, 10), 5), Infinity);
+  assert.equal(g.labelDistanceMm(scale, map, [2], g.pixelCentre(60, 40), 5), Infinity);
+});
 test('a thinned outline keeps its area', () => {
   const circle = Array.from({ length: 720 }, (_, i) => [
     200 + 100 * Math.cos((i * Math.PI) / 360), 200 + 80 * Math.sin((i * Math.PI) / 360),

@@ -8,7 +8,7 @@ import pytest
 
 from tests.viewer import phantoms
 from tests.viewer.conftest import ANSWERED, Desk, Service, dev_tool
-from tests.viewer.test_viewer import patch, state
+from tests.viewer.test_viewer import patch, read_and_confirm, state
 
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
@@ -66,13 +66,25 @@ def test_study_in_each_state(desk: Desk, service: Service) -> None:
     page.keyboard.press("Escape")
     for name, other in {
         "abstained": service.study(clicks=None),
-        "needs_calibration": service.study(phantoms.png(), "plain.png"),
+        "needs_calibration": service.study(phantoms.png(ruler=True), "plain.png"),
     }.items():
         page.goto(f"{service.base}/#/analyses/{other}")
         state(page, name)
         check(page)
+    service.push(phantoms.dicom(patient=("AXE", "Reader^Screen")))
+    page.goto(f"{service.base}/#/")
+    page.locator("ul.studies li", has_text="Reader Screen").locator("a.study").click()
+    state(page, "needs_target")
+    check(page)
+    confirmed = desk(f"/#/analyses/{analysis_id}")
+    confirmed.get_by_role("button", name="Review and confirm").click()
+    confirmed.get_by_role("button", name="Next").click()
+    confirmed.get_by_label("Your name").wait_for()
+    read_and_confirm(confirmed)
+    confirmed.locator(".delivery").first.wait_for()
+    check(confirmed)
     small = desk(f"/#/analyses/{analysis_id}", width=820, height=1180)
-    state(small, "draft")
+    state(small, "confirmed")
     check(small)
 
 
