@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.metrics import Metrics
+from api.problems import EdgeProblem
 from app.audit import AuditEntry
 from app.services import Services
 from imaging.errors import TooLarge
@@ -75,7 +77,7 @@ class Edge:
             await send(message)
 
         try:
-            await self._app(scope, self._counted(scope, receive), send_marked)
+            await self._app(scope, self._counted(scope, self._timed(scope, receive)), send_marked)
         except Exception:
             if started:
                 raise
@@ -90,6 +92,36 @@ class Edge:
             await answer(scope, receive, send_marked)
         finally:
             self._record(scope, state, status, time.perf_counter() - began)
+
+    def _timed(self, scope: Scope, receive: Receive) -> Receive:
+        """`receive` that refuses a body which is packed, pauses, or comes in drop by drop."""
+        packed = dict(scope["headers"]).get(b"content-encoding", b"identity").lower() != b"identity"
+        most_s = self._services.settings.slow_client_s
+        began, size, whole = time.monotonic(), 0, False
+
+        async def timed() -> Message:
+            nonlocal size, whole
+            if whole:
+                return await receive()  # only the end of the connection is still to come
+            if packed:
+                raise EdgeProblem(
+                    "unsupported_media_type",
+                    "The body is packed (Content-Encoding), and bodies are not unpacked here.",
+                    remedy="Send it as it is; images are compressed by their transfer syntax.",
+                    headers={"Accept-Encoding": "identity"},
+                )
+            try:
+                async with asyncio.timeout(most_s):
+                    message = await receive()
+            except TimeoutError:
+                raise too_slow() from None
+            size += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if not whole and size < (time.monotonic() - began - most_s) * LEAST_BYTES_PER_S:
+                raise too_slow()
+            return message
+
+        return timed
 
     def _counted(self, scope: Scope, receive: Receive) -> Receive:
         """`receive` that refuses a JSON body over its limit; uploads are counted on their own."""
@@ -144,4 +176,13 @@ class Edge:
         )
 
 
+def too_slow() -> EdgeProblem:
+    return EdgeProblem(
+        "too_slow",
+        "The body of the request came too slowly, or not to its end.",
+        remedy="Send it again over a faster connection, or fewer images at once.",
+    )
+
+
+LEAST_BYTES_PER_S = 1000
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

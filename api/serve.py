@@ -12,6 +12,7 @@ import uvicorn
 
 from api.listen import ListenerNotStarted, ListenerProcess
 from api.main import create_app
+from api.protocol import allow_many_connections, protocol_of
 from app.services import open_services
 from app.settings import Settings
 from app.shipped import check_shipped
@@ -38,6 +39,7 @@ def serve(settings: Settings) -> int:
         )
         return 1
     check_shipped()
+    allow_many_connections()
     try:
         listening = _listen(settings.host, settings.port)
     except OSError as taken:
@@ -65,7 +67,7 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=15,
         h11_max_incomplete_event_size=64 * 1024,
-        http="h11",
+        http=protocol_of(settings.slow_client_s),
         ws="none",
     )
     server = _Announcing(config, f"http://{shown}:{port}")

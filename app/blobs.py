@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from app.errors import DiskFull, NotFound
+from imaging.dicom.preamble import second_kind, without_preamble
 
+HEAD_BYTES = 132
 FLUSHERS = 8
 """Threads that wait for the disk; none is made before a file is adopted."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -27,22 +29,41 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 class Incoming:
     """A file that is still arriving; `path` can be looked at, `keep` makes it a blob."""
 
+    second_kind: str | None = None
+    """What a DICOM file was besides, before its preamble was emptied; None for a good one."""
+
     def __init__(self, staging: Path) -> None:
         handle, name = tempfile.mkstemp(dir=staging)
         self.path = Path(name)
         self.size_bytes = 0
         self._file: BinaryIO = os.fdopen(handle, "wb")
         self._hash = hashlib.sha256()
+        self._head: bytes | None = b""
 
     def write(self, data: bytes) -> None:
-        """Adds bytes to the end."""
+        """Adds bytes to the end; what stands in a DICOM preamble is not kept."""
+        self.size_bytes += len(data)
+        if self._head is not None:
+            self._head += data
+            if len(self._head) < HEAD_BYTES:
+                return
+            data = self._whole_head()
+        self._add(data)
+
+    def _whole_head(self) -> bytes:
+        head, self._head = self._head or b"", None
+        self.second_kind = second_kind(head)
+        return without_preamble(head)
+
+    def _add(self, data: bytes) -> None:
         self._file.write(data)
         self._hash.update(data)
-        self.size_bytes += len(data)
 
     def finish(self) -> str:
-        """The SHA-256 of what arrived; the bytes are on the disk."""
+        """The SHA-256 of what is kept; the bytes are on the disk."""
         if not self._file.closed:
+            if self._head:
+                self._add(self._whole_head())
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()

@@ -12,6 +12,7 @@ from app.blobs import Incoming
 from app.errors import AppError, MixedPatients, RequestConflict, TookTooLong, WorkerDied
 from app.processes import WorkerPlace
 from app.settings import Settings
+from imaging.dicom.preamble import check_one_kind
 from imaging.dicom.storage import facts_of_object
 from imaging.errors import ImagingError
 from imaging.frame import FileFacts
@@ -66,6 +67,8 @@ def examine(
             f"Two files have the same name: {', '.join(twice)}.",
             remedy="Give each file its own name, so that clicks and outlines can name it.",
         )
+    for upload in uploads:
+        check_one_kind(upload.incoming.second_kind, upload.name)
     headers = tuple((str(u.incoming.path), u.name) for u in uploads)
     try:
         facts = door.result(door.run(peek_all, headers, limits), within_s=PEEK_S)
@@ -126,9 +129,17 @@ def examine_objects(
             for answer in examine_objects([upload], door=door, limits=limits)
         )
     return tuple(
-        Examined(name=u.name, incoming=u.incoming, facts=f) if isinstance(f, FileFacts) else f
+        _examined(u, f) if isinstance(f, FileFacts) else f
         for u, f in zip(uploads, facts, strict=True)
     )
+
+
+def _examined(upload: Upload, facts: FileFacts) -> Examined | ImagingError:
+    try:
+        check_one_kind(upload.incoming.second_kind, upload.name)
+    except ImagingError as refused:
+        return refused
+    return Examined(name=upload.name, incoming=upload.incoming, facts=facts)
 
 
 def look_at_all(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from imaging.dicom.preamble import check_one_kind, second_kind
 from imaging.dicom.read import facts_of_dicom, looks_like_dicom, read_dicom
 from imaging.errors import ImagingError, UnreadableFile
 from imaging.frame import Clip, FileFacts
@@ -73,6 +74,7 @@ def _kind_of(path: Path, name: str, limits: DecodeLimits) -> Literal["dicom", "v
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if looks_like_dicom(head):
+        check_one_kind(second_kind(head), name)
         return "dicom"
     if looks_like_video(head):
         return "video"

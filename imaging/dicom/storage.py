@@ -23,6 +23,7 @@ from imaging.dicom.header import (
     text_of,
 )
 from imaging.dicom.instance import MANUFACTURER
+from imaging.dicom.preamble import check_one_kind, second_kind
 from imaging.dicom.read import (
     check_size,
     check_structure,
@@ -102,8 +103,10 @@ def facts_of_object(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
 def _header(path: Path, name: str, limits: DecodeLimits) -> tuple[FileDataset, int, int]:
     """(the header, where the data set begins, where the pixels begin)."""
     with path.open("rb") as file:
-        if not looks_like_dicom(file.read(132)):
-            raise UnreadableFile(f"{name} is no DICOM file.", remedy=DAMAGED)
+        head = file.read(132)
+    if not looks_like_dicom(head):
+        raise UnreadableFile(f"{name} is no DICOM file.", remedy=DAMAGED)
+    check_one_kind(second_kind(head), name)
     check_structure(path, name, limits)
     with tolerant(), path.open("rb") as file:
         ds = dcmread(file, stop_before_pixels=True, force=True)

@@ -459,6 +459,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--count", type=int, default=20_000, help="inputs, all together")
     parser.add_argument("--http", type=int, default=2000, help="how many of them go to a service")
+    parser.add_argument("--first", type=int, default=0, help="the first input's number")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="folder for the inputs that broke a demand")
     parser.add_argument("--only", type=int, help="one input alone, by its number")
@@ -467,11 +468,14 @@ def main() -> int:
         numbers = range(asked.only, asked.only + 1)
         runs = [fuzz_readers(numbers, seed=asked.seed, keep=asked.keep)]
     else:
-        first = range(asked.count - asked.http)
-        runs = [fuzz_readers(first, seed=asked.seed, keep=asked.keep)]
+        end = asked.first + asked.count
+        runs = []
+        if asked.count > asked.http:
+            read = range(asked.first, end - asked.http)
+            runs.append(fuzz_readers(read, seed=asked.seed, keep=asked.keep))
         if asked.http:
-            last = range(asked.count - asked.http, asked.count)
-            runs.append(fuzz_service(last, seed=asked.seed, keep=asked.keep))
+            sent = range(end - asked.http, end)
+            runs.append(fuzz_service(sent, seed=asked.seed, keep=asked.keep))
     for figures in runs:
         print(json.dumps(figures.document(), indent=1))
         for fault in figures.faults:
