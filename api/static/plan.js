@@ -194,7 +194,7 @@ function targetAsked(a, known, page, point) {
   ready();
   return note(T.states.needs_target, 'info',
     h('p', null, T.plan.needsTarget, ' ', T.list.waitsFor(ask('muscle'), ask('side')), '.'),
-    h('div.pair', null, field(T.form.muscle, chosen), ask('side') || side ? field(T.form.side, sides) : h('p.quiet', null, T.plan.sideOfImage)),
+    field(T.form.muscle, chosen), ask('side') || side ? field(T.form.side, sides) : h('p', null, T.plan.sideOfImage),
     h('p.quiet', null, T.plan.needsClick), h('div.row', null, point, start));
 }
 

@@ -57,9 +57,9 @@ def test_screenshots(desk: Desk, real: Service, tmp_path: Path) -> None:
     def picture(page: Any, name: str) -> None:
         page.wait_for_timeout(700)
         taken = Image.open(io.BytesIO(page.screenshot()))
-        taken.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-            folder / f"{name}.png", optimize=True
-        )
+        taken.convert("RGB").quantize(
+            256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+        ).save(folder / f"{name}.png", optimize=True)
 
     who = {"age_years": 54, "weight_kg": 75, "height_m": 1.75}
     sample(real, "no_calibration")
