@@ -183,9 +183,11 @@ def swept_mm3(
             beyond += a0 * reach + b * reach**2 / 2 + c * reach**3 / 3
         elif a1 > a0 > 0:
             r0, r1 = math.sqrt(a0), math.sqrt(a1)
-            tip = r0 * h1 / (r1 - r0)
-            reach = min(limit, tip)
-            beyond += a0 / 3 * (tip - (tip - reach) ** 3 / tip**2)
+            # The share of the way to the cone's tip; 0 where both radii are one, a cylinder.
+            taper = (r1 - r0) / (r0 * h1)
+            reach = min(limit, 1 / taper) if taper > 0 else limit
+            share = reach * taper
+            beyond += a0 * reach * (1 - share + share**2 / 3)
     return SweptVolume(between_mm3=sum(cones), beyond_mm3=beyond, open_ends=open_ends)
 
 

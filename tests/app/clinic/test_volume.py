@@ -90,6 +90,20 @@ def test_a_belly_that_goes_on_is_open(tables: ClinicalTables) -> None:
     assert swept_mm3([0, 10, 20], [41, 100, 40], tables.policy).open_ends == 1
 
 
+def test_ends_that_taper_by_less_than_a_float_can_hold_are_cylinders(
+    tables: ClinicalTables,
+) -> None:
+    """Sections equal but for the last bit have a volume, and as many of them the same."""
+    more = math.nextafter(100.0, 200.0)
+    nearly = swept_mm3([0, 10, 20], [100.0, more, math.nextafter(more, 200.0)], tables.policy)
+    reach = tables.policy.sweep_longest_closure * 20
+    assert nearly.between_mm3 == pytest.approx(2000)
+    # One end runs on as a cylinder; the other falls nowhere and stays closed where it is.
+    assert nearly.beyond_mm3 == pytest.approx(100 * reach)
+    barely = swept_mm3([0, 10, 20], [100.0, 100.0 + 1e-9, 100.0 + 3e-9], tables.policy)
+    assert barely.beyond_mm3 == pytest.approx(nearly.beyond_mm3, rel=1e-6)
+
+
 def test_no_end_reaches_far(tables: ClinicalTables) -> None:
     """A slowly falling end is closed within 0.3 of the swept length."""
     # radii 10, 10.5, 11 …: the tip of the cone would lie 200 mm away; the limit is 6 mm
