@@ -799,6 +799,8 @@ def test_caps_without_value_or_of_weak_grade_do_not_hold(tables: ClinicalTables)
         note="",
     )
     assert cap_units(cap, 10.0) == 20.0
+    held = replace(tables, caps=(cap, replace(cap, value=None)))
+    assert applicable_caps("XEOMIN", "adult", "US", held) == (cap,)
     with pytest.raises(ValueError, match="no value to hold to"):
         cap_units(cap, None)
     with pytest.raises(ValueError, match="no value to hold to"):
