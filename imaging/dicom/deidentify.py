@@ -49,7 +49,7 @@ from imaging.dicom.header import (
 from imaging.dicom.instance import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from imaging.dicom.read import iter_shown, read_header
 from imaging.dicom.regions import NOMINAL_MARK, is_nominal, read_regions
-from imaging.errors import TooLarge, UnsupportedSyntax
+from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax
 from imaging.limits import DecodeLimits
 
 Dates = Literal["removed", "shifted"]
@@ -245,11 +245,20 @@ def deidentify_file(
             f"{name} is an ultrasound volume; those are not de-identified here.",
             remedy="Send the planes of the volume as images.",
         )
-    header, report = deidentify(ds, site)
+    try:
+        header, report = deidentify(ds, site)
+        boxes = [r.box for r in read_regions(ds) if r.is_b_mode and r.box is not None]
+    except ImagingError:
+        raise
+    except Exception as error:
+        # A value that cannot be what its VR says: what cannot be read cannot be made safe.
+        raise UnreadableFile(
+            f"The header of {name} cannot be de-identified: {error}",
+            remedy="Export the image again from the scanner or PACS; this copy is damaged.",
+        ) from None
     if str(ds.file_meta.get("TransferSyntaxUID", "")) in LOSSY:
         header.LossyImageCompression = "01"
     frames = list(range(number_of_frames(ds)))
-    boxes = [r.box for r in read_regions(ds) if r.is_b_mode and r.box is not None]
     brightest = _brightest(iter_shown(path, ds, frames, name=name))
     part = shown_part(brightest, boxes, name)
     shown = (blanked(picture, part) for picture in iter_shown(path, ds, frames, name=name))

@@ -82,6 +82,13 @@ class Figures:
         if seconds > self.slowest_s:
             self.slowest_s, self.slowest = round(seconds, 2), what
 
+    def line(self, began: float) -> str:
+        """How far it is."""
+        return (
+            f"{self.inputs} inputs in {time.monotonic() - began:.0f} s: {self.deaths} deaths, "
+            f"{self.late} over time, {len(self.faults)} faults"
+        )
+
     def document(self) -> dict[str, Any]:
         return {
             "inputs": self.inputs,
@@ -185,6 +192,8 @@ def fuzz_readers(numbers: range, *, seed: int, keep: Path | None = None) -> Figu
             if faults:
                 figures.faults += [f"{what}: {fault}" for fault in faults]
                 _keep(keep, number, made)
+            if figures.inputs % 500 == 0:
+                print(figures.line(began), file=sys.stderr, flush=True)
     place.close()
     figures.peak_rss_mib["worker"] = round(peak, 1)
     figures.seconds = time.monotonic() - began
