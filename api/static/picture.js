@@ -14,6 +14,7 @@ import { T } from './texts.js';
  * @property {g.Scale | null} scale
  * @property {Polygon[]} contours
  * @property {boolean} doubtful
+ * @property {Polygon[]} bone what is possibly bone
  * @property {import('./structures.js').Structures} structures
  * @property {{number: number, at: ImagePoint, text: string, name: string, bad: boolean,
  *   handle: boolean}[]} sites
@@ -34,7 +35,7 @@ import { T } from './texts.js';
  */
 
 export const LAYERS = /** @type {const} */ ([
-  'muscle', 'confidence', 'nerve', 'vessel', 'aponeurosis', 'sites', 'needles', 'clicks', 'marks', 'grid',
+  'muscle', 'confidence', 'nerve', 'vessel', 'bone', 'aponeurosis', 'sites', 'needles', 'clicks', 'marks', 'grid',
 ]);
 
 /** Screen pixels above the picture for the words that mark it: they never hide the skin. */
@@ -42,7 +43,7 @@ const HEAD = 40;
 
 /** @type {Scene} */
 const NOTHING = {
-  scale: null, contours: [], doubtful: false, structures: NONE, sites: [],
+  scale: null, contours: [], doubtful: false, bone: [], structures: NONE, sites: [],
   needles: [], clicks: [], nodes: null, ruler: [], rulerText: '',
 };
 
@@ -190,6 +191,7 @@ export class Picture {
         : null,
       ['aponeurosis', 'vessel', 'nerve'].map((layer) =>
         on(layer) && scene.structures.paths[layer] ? s(`path.${layer}`, { d: scene.structures.paths[layer] }) : null),
+      on('bone') && scene.bone.length ? s('path.bone', { d: scene.bone.map(draw.polygonPath).join('') }) : null,
       on('marks') && scene.scale ? draw.marks(scene.scale, this.columns, this.rows, k) : null,
       on('needles') && !scene.nodes ? scene.needles.map(([from, to]) => draw.needle(from, to)) : null,
       on('clicks') ? scene.clicks.map((click) => draw.click(click, k)) : null,

@@ -89,7 +89,7 @@ async function still(a, known) {
   picture.rename(T.picture.describe(Number(key) + 1, 1, f, sitesOn(a, key).length, muscleName(known.names, a.request)));
   blob(`/analyses/${a.id}/frames/${key}.png`).then((b) => createImageBitmap(b)).then((bitmap) => picture.paint(bitmap)).catch(() => {});
   picture.show({
-    scale: f?.calibration?.used ?? null, contours: f?.contours ?? [], doubtful: Boolean(f?.segmentation?.abstained),
+    scale: f?.calibration?.used ?? null, contours: f?.contours ?? [], bone: f?.possible_bone ?? [], doubtful: Boolean(f?.segmentation?.abstained),
     sites: sitesOn(a, key).map((s) => ({ ...s, text: '', name: T.plan.siteName(s.raw, Math.round(s.at.column), Math.round(s.at.row)), handle: false })),
     needles: /** @type {any} */ (sitesOn(a, key).map((s) => s.needle).filter(Boolean)),
   });

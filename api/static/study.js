@@ -363,6 +363,7 @@ class StudyPage {
       scale,
       contours: f?.contours ?? [],
       doubtful,
+      bone: f?.possible_bone ?? [],
       structures: known ?? NONE,
       sites: sites.map((site) => {
         const moved = this.draggedNumber === site.number ? this.dragged : null;

@@ -28,7 +28,7 @@ const views = { short_axis: 'Short axis', long_axis: 'Long axis' };
 /** @type {Record<string, string>} */
 const limbs = { upper_limb: 'Upper limb', lower_limb: 'Lower limb', neck: 'Neck', face: 'Face' };
 /** @type {Record<string, string>} */
-const layers = { muscle: 'Muscle', confidence: 'Confidence', nerve: 'Nerve', vessel: 'Vessel', aponeurosis: 'Aponeurosis', sites: 'Sites', needles: 'Needle paths', clicks: 'Clicks', marks: 'Ruler', grid: '1 cm grid' };
+const layers = { muscle: 'Muscle', confidence: 'Confidence', nerve: 'Nerve', vessel: 'Vessel', bone: 'Possible bone', aponeurosis: 'Aponeurosis', sites: 'Sites', needles: 'Needle paths', clicks: 'Clicks', marks: 'Ruler', grid: '1 cm grid' };
 /** @type {Record<string, string>} */
 const indications = { off_label_consensus: 'Off-label (consensus)' };
 /** @type {Record<string, string>} */
