@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -qq -c constraints.txt
 
-.PHONY: demo serve test test-slow test-scale lint sums safety sbom hashes verify-hashes bench train mutation clean help
+.PHONY: demo fuzz flood contract serve test test-slow test-scale lint sums safety sbom hashes verify-hashes bench train mutation clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -42,6 +42,15 @@ test-slow: $(VENV)/.test ## the long ones: many thousand cases
 
 test-scale: $(VENV)/.test ## the service's tests on PostgreSQL, S3 and a Dask cluster
 	$(BIN)/python -m tests.cluster tests/app tests/api $(ARGS)
+
+fuzz: $(VENV)/.test ## 20,000 damaged files at the readers and at a running service
+	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
+
+flood: $(VENV)/.test ## slow clients, 10,000 uploads, one of a gigabyte: others are answered
+	$(BIN)/python tests/slow/flood.py $(ARGS)
+
+contract: $(VENV)/.test ## the OpenAPI document, 50 examples an operation
+	SONODOSE_SLOW=1 $(BIN)/python -m pytest --timeout=3600 tests/api/test_openapi.py $(ARGS)
 
 mutation: $(VENV)/.test ## wrong doses on purpose: every one must be caught
 	$(BIN)/python tests/slow/mutate_clinic.py
