@@ -117,6 +117,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     safe.set_defaults(command=_deidentify)
 
+    labels = commands.add_parser(
+        "export-labels", help="confirmed and corrected outlines to train on, without the person"
+    )
+    labels.add_argument("--out", required=True, type=Path, metavar="DIR")
+    labels.set_defaults(command=_export_labels)
+
+    batch = commands.add_parser("batch", help="a table of measurements over thousands of images")
+    batch.add_argument("folder", nargs="?", type=Path, metavar="DIR")
+    batch.add_argument("--qido", metavar="URL", help="a DICOMweb search for studies instead")
+    batch.add_argument("--request", required=True, help="for every image: JSON, or @file.json")
+    batch.add_argument("--out", required=True, type=Path, help="folder; the same goes on there")
+    batch.add_argument("--table", choices=["csv", "parquet"], default="csv")
+    batch.set_defaults(command=_batch)
+
     saved = commands.add_parser("backup", help="copy database and files, also of a running service")
     saved.add_argument("folder", type=Path)
     saved.set_defaults(command=_backup)
@@ -282,6 +296,47 @@ def _deidentify(arguments: argparse.Namespace) -> int:
     safe = [each for each in done if each.refused is None]
     print(f"{len(safe)} of {len(done)} images are in {out}, with report.json.")
     return 0 if len(safe) == len(done) and done else 1
+
+
+def _export_labels(arguments: argparse.Namespace) -> int:
+    from app.clinic.tables import load_tables
+    from app.export import site_of
+    from app.jobs import decode_limits
+    from app.labels import export_labels
+    from app.object_store import open_blobs
+    from app.settings import Settings
+    from app.store import Store
+
+    settings = Settings()
+    store = Store(settings.database)
+    done = export_labels(
+        arguments.out,
+        store=store,
+        blobs=open_blobs(settings),
+        site=site_of(settings, load_tables(settings.table_override), "removed"),
+        limits=decode_limits(settings),
+        memory_bytes=settings.job_memory_bytes,
+    )
+    store.close()
+    for why in done.left:
+        print(f"sonodose: left out: {why}", file=sys.stderr)
+    print(f"{done.written} outlines are in {arguments.out}, {len(done.left)} were left out.")
+    return 0
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    from api.batch import batch
+
+    text = arguments.request
+    if text.startswith("@"):
+        text = Path(text[1:]).read_text("utf-8")
+    return batch(
+        folder=arguments.folder,
+        qido=arguments.qido,
+        request_json=text,
+        out=arguments.out,
+        table=arguments.table,
+    )
 
 
 def _backup(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
@@ -204,6 +205,8 @@ def _lost(why: str) -> ClusterLost:
 
 _mine = threading.local()
 _running: dict[str, WorkerPlace] = {}
+_stopped: deque[str] = deque(maxlen=1000)
+"""The tasks that were stopped last: one may be on its way into its process."""
 
 
 def _on_worker(
@@ -218,6 +221,9 @@ def _on_worker(
     future = place.run(work, *args, **kwargs)
     _running[task.token] = place
     try:
+        # After the line above: whoever stops it from now on finds the process.
+        if task.token in _stopped:
+            place.kill()
         told = None
         while wait([future], timeout=WATCH_S).not_done and time.monotonic() < end:
             if place.stage is not None and place.stage is not told:
@@ -236,6 +242,7 @@ def _on_worker(
 
 def _stop(token: str) -> None:
     """Runs in every Dask worker's event loop: ends the task's process where it is."""
+    _stopped.append(token)
     place = _running.get(token)
     if place is not None:
         place.kill()

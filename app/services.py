@@ -105,7 +105,7 @@ def _of_service(action: str) -> AuditEntry:
     return AuditEntry(principal="service", action=action, subject="", detail={})
 
 
-def _place_maker(settings: Settings, warm: Callable[[], None] | None) -> Callable[[], Place]:
+def place_maker(settings: Settings, warm: Callable[[], None] | None) -> Callable[[], Place]:
     """Makes the places where jobs are done: processes of ours, or a cluster's."""
     if settings.executor == "dask":
         from app.cluster import Cluster, ClusterPlace
@@ -142,7 +142,7 @@ def open_services(
         hub=hub,
         settings=settings,
         run=run,
-        make_place=_place_maker(settings, warm),
+        make_place=place_maker(settings, warm),
         canary=None if warm is None else canary.check,
     )
     return Services(
