@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 from api import problems
@@ -12,6 +13,7 @@ from app.records import AnalysisRecord, FileRecord
 from app.rows import RevisionRow
 from app.services import Services
 from app.worklist import ListedAnalysis
+from models.segment import packaged_version
 
 BASE = "/api/v1/analyses"
 SHOWN = (
@@ -82,12 +84,25 @@ def progress(parts: Services, record: AnalysisRecord) -> dict[str, Any] | None:
     return None
 
 
+@cache
+def weights_in_force() -> str:
+    """The version of the network that makes plans here."""
+    return packaged_version()
+
+
 def stale(parts: Services, record: AnalysisRecord) -> list[str]:
-    """What of a draft was made with older tables than those in force."""
+    """What of a draft was made with another version than that in force: `tables`, `model`.
+
+    A merge patch of nothing, `{}`, makes it again with those in force.
+    """
     if record.plan is None or record.state is not State.DRAFT:
         return []
-    made_with = record.plan.get("provenance", {}).get("tables", {}).get("sha256")
-    return [] if made_with in (None, parts.tables.sha256) else ["tables"]
+    made_with = record.plan.get("provenance", {})
+    tables, model = made_with.get("tables", {}).get("sha256"), made_with.get("model")
+    return [
+        *([] if tables in (None, parts.tables.sha256) else ["tables"]),
+        *([] if model in (None, weights_in_force()) else ["model"]),
+    ]
 
 
 def missing(record: AnalysisRecord) -> list[str]:

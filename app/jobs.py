@@ -24,6 +24,7 @@ from app import audit, outbox
 from app.analysis import Analysis, SourceFile, Stage, State
 from app.blobs import Blobs
 from app.clinic.errors import ClinicError
+from app.drift import Drift, scanner_of
 from app.errors import AppError, CanaryFailed, ClusterLost, TookTooLong, WorkerDied
 from app.hub import Hub
 from app.intake import decode_limits as decode_limits
@@ -107,6 +108,7 @@ class JobRunner:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
         self._lanes = [_Lane(make_place()) for _ in range(settings.workers)]
         self._work = threading.Condition()
+        self.drift = Drift()
         self._canary = canary
         self.canary: dict[str, Any] = {"state": "unasked" if canary else "none"}
         self._ask_at = 0.0
@@ -365,6 +367,9 @@ class JobRunner:
                     )
                 )
             end(session, job, state, plan=plan, problem=problem)
+            scanner = _scanner(session, lease.analysis_id) if analysis is not None else ""
+        if analysis is not None:
+            self.drift.count(scanner, analysis.plan)
         self._hub.publish(lease.analysis_id)
 
     def _held(self, session: Session, lease: Lease) -> JobRow | None:
@@ -407,6 +412,18 @@ class JobRunner:
 def _takeable() -> Any:
     lapsed = (JobRow.state == "running") & (JobRow.lease_until < now())
     return select(JobRow).where(or_(JobRow.state == "queued", lapsed)).order_by(JobRow.id).limit(1)
+
+
+def _scanner(session: Session, analysis_id: str) -> str:
+    """The scanner of an analysis's first file, as a metric names it."""
+    facts = session.scalar(
+        select(InstanceRow.facts)
+        .join(SourceRow, SourceRow.sha256 == InstanceRow.sha256)
+        .where(SourceRow.analysis_id == analysis_id)
+        .order_by(SourceRow.position)
+        .limit(1)
+    )
+    return scanner_of((facts or {}).get("identity"))
 
 
 def _requeue(session: Session, job: JobRow) -> None:

@@ -358,6 +358,11 @@ def load_segmenter(path: Path | None = None, threads: int = 1, *, remembered: in
     return Segmenter(engine, card, remembered=remembered)
 
 
+def packaged_version() -> str:
+    """The version of the packaged weights, by their card alone."""
+    return read_card(WEIGHTS_FOLDER / f"{PACKAGED_STEM}.json").version
+
+
 def thickness_of(mask: BoolMask) -> float:
     """Median vertical extent in pixels over the middle half of the mask's columns; 0 if empty."""
     columns = np.flatnonzero(mask.any(0))

@@ -70,5 +70,5 @@ def metrics(request: Request, parts: Parts) -> Response:
             for state, count in states
         ],
     ]
-    text = request.app.state.metrics.text(gauges)
+    text = request.app.state.metrics.text(gauges) + "\n".join(parts.runner.drift.lines()) + "\n"
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

@@ -155,7 +155,7 @@ const en = {
     nearStructure: (/** @type {number} */ d, /** @type {number} */ m) => `${number(d, 1)} mm from a nerve or vessel, margin ${number(m, 1)} mm`, nearBone: (/** @type {number} */ d) => `${number(d, 1)} mm from possible bone`,
     barName: (/** @type {string} */ u, /** @type {string} */ p, /** @type {string} */ a, /** @type {string} */ b) => `${u} ${p} Units in the range ${a} to ${b}`,
     ifText: (/** @type {string} */ u, /** @type {string} */ p) => `What if: ${u} U ${p}`, ifNone: (/** @type {string} */ why) => `What if: no dose. ${why}`,
-    stale: 'Made with older tables than those in force. Plan it again before use.',
+    stale: 'Made with other tables or another network than those in force. Plan it again before use.',
     abstained: 'The network would not say.', abstainedOut: 'Click the middle of the muscle, or outline it yourself. On a bad picture only your own outline counts.',
     noCalibration: 'The picture has no usable scale: no millimetres, no millilitres and no Units.', noCalibrationOut: 'Click two marks of the depth ruler and type the distance between them.',
     needsTarget: 'This study was pushed, and no rule knew what it shows.', needsClick: 'A click on the muscle in the picture helps where there are several.', start: 'Start', sideOfImage: 'The image says which side.',

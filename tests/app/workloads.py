@@ -35,6 +35,13 @@ def quick(task: AnalysisTask, progress: Progress) -> Analysis:
     return DONE
 
 
+def segmented(task: AnalysisTask, progress: Progress) -> Analysis:
+    """A draft of the network 1.0."""
+    said = {"confidence": 0.8, "abstained": None, "prompted": False}
+    plan = {**DONE.plan, "frames": [{"segmentation": said}], "provenance": {"model": "1.0"}}
+    return Analysis(state=State.DRAFT, plan=plan, masks={})
+
+
 def slow(task: AnalysisTask, progress: Progress) -> Analysis:
     """A draft after a minute, with its stage told."""
     progress(Stage.SEGMENT)
