@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.clinic.amount import down_to_step, share_out
-from app.clinic.caps import applicable_caps, cap_units, limits_of
+from app.clinic.caps import applicable_caps, cap_units, cap_words, limits_of
 from app.clinic.derivation import Step
 from app.clinic.dose_rows import DoseRefused
 from app.clinic.dosing import DosePlan, plan_dose, with_less
@@ -799,6 +799,9 @@ def test_caps_without_value_or_of_weak_grade_do_not_hold(tables: ClinicalTables)
         note="",
     )
     assert cap_units(cap, 10.0) == 20.0
+    assert cap_words(cap, 10.0) == "2 Units/kg × 10 kg = 20 Units"
+    assert cap_words(replace(cap, unit="ml"), None) == "2 mL"
+    assert cap_words(replace(cap, unit="units"), None) == "2 Units"
     held = replace(tables, caps=(cap, replace(cap, value=None)))
     assert applicable_caps("XEOMIN", "adult", "US", held) == (cap,)
     with pytest.raises(ValueError, match="no value to hold to"):
