@@ -200,8 +200,15 @@ def _write_table(out: Path, kind: str) -> int:
         with (out / "measurements.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     return sum(bool(row["error"]) for row in rows)
+
+
+def _inert(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, marked as text; numbers as they are."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
