@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -qq -c constraints.txt
 
-.PHONY: demo fuzz flood contract serve test test-slow test-scale lint sums safety sbom hashes verify-hashes bench train mutation clean help
+.PHONY: demo fuzz flood contract serve test test-slow test-scale lint sums safety sbom hashes verify-hashes bench bench-scale train mutation clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -82,6 +82,11 @@ bench: $(VENV)/.test ## ratios and percentiles within one run
 	$(BIN)/python tests/bench/bench_dicomweb.py
 	$(BIN)/python tests/bench/bench_dimse.py
 	$(BIN)/python -m tests.imaging.bench_objects
+
+bench-scale: $(VENV)/.test ## 50 clients, two Dask workers, 100,000 studies
+	$(BIN)/python tests/bench/bench_load.py
+	$(BIN)/python tests/bench/bench_dask.py
+	$(BIN)/python tests/bench/bench_dicomweb.py
 
 train: $(VENV)/.test ## a new network: make train DATA=folder
 	$(BIN)/sonodose train --data $(DATA)

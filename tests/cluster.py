@@ -127,6 +127,8 @@ def worker(
 
 
 def main(arguments: list[str]) -> int:
+    # A run that is told to end takes its servers with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ExitStack() as parts:
         database = parts.enter_context(postgres())
         s3 = parts.enter_context(object_store())
