@@ -440,7 +440,9 @@ def _instance(
 
 
 def _structures(labels: LabelMasks) -> dict[Any, Any]:
-    return {"muscle": labels.muscle, "nerve": labels.nerve, "vessel": labels.vessel}
+    masks = {"muscle": labels.muscle, "nerve": labels.nerve, "vessel": labels.vessel}
+    # A long clip's empty masks would fill the memory.
+    return {structure: mask for structure, mask in masks.items() if mask.any()}
 
 
 def _report(

@@ -55,9 +55,15 @@ def _encoded_mask(mask: BoolMask) -> bytes:
     rows, columns = mask.shape
     blank = _run(columns, 0)
     encoded = [blank] * rows
-    for row in np.flatnonzero(mask.any(axis=1)).tolist():
-        ends = [0, *(np.flatnonzero(mask[row, 1:] != mask[row, :-1]) + 1).tolist(), columns]
-        value = 255 if mask[row, 0] else 0
+    shown = np.flatnonzero(mask.any(axis=1))
+    part = mask[shown]
+    of_row, at = np.nonzero(part[:, 1:] != part[:, :-1])
+    changes = (at + 1).tolist()
+    begins = np.searchsorted(of_row, np.arange(len(shown) + 1)).tolist()
+    starts = part[:, 0].tolist()
+    for place, row in enumerate(shown.tolist()):
+        ends = [0, *changes[begins[place] : begins[place + 1]], columns]
+        value = 255 if starts[place] else 0
         runs = []
         for begin, end in pairwise(ends):
             runs.append(_run(end - begin, value))

@@ -126,7 +126,7 @@ def write_seg(
         for number, _, place in frames
     ]
     encode.set_raw_sequence(ds, "PerFrameFunctionalGroupsSequence", b"".join(groups))
-    _pixels(ds, header, np.stack([segments[structure][place] for _, structure, place in frames]))
+    _pixels(ds, header, [segments[structure][place] for _, structure, place in frames])
     binary = ds.SegmentationType == "BINARY"
     return to_bytes(
         ds, like=header, transfer_syntax=ExplicitVRLittleEndian if binary else RLELossless
@@ -153,17 +153,17 @@ def _disjoint(
         count = number_of_frames(header)
         if not 0 <= frame < count:
             raise ValueError(f"the source has {count} frames, there is no frame {frame}")
-        taken = np.zeros(size, dtype=np.bool_)
+        taken: BoolMask | None = None
         for structure in ("nerve", "vessel", "muscle"):
             mask = structures.get(structure)
             if mask is None:
                 continue
             if mask.shape != size:
                 raise ValueError(f"mask {mask.shape} is not of the source's size {size}")
-            own = mask & ~taken
-            taken |= own
+            own = mask if taken is None else mask & ~taken
             if own.any():
                 found[structure][image, frame] = own
+                taken = own if taken is None else taken | own
     return {structure: per_place for structure, per_place in found.items() if per_place}
 
 
@@ -280,9 +280,9 @@ def _encoded_code(keyword: str, concept: DicomCode) -> bytes:
     return encode.sequence(keyword, encode.item(encode.encoded(code_item(concept))))
 
 
-def _pixels(ds: Dataset, header: Dataset, masks: BoolMask) -> None:
-    """The pixel module and data of (frames, rows, columns) bool."""
-    frames, rows, columns = masks.shape
+def _pixels(ds: Dataset, header: Dataset, masks: Sequence[BoolMask]) -> None:
+    """The pixel module and data of frames, each (rows, columns) bool."""
+    frames, (rows, columns) = len(masks), masks[0].shape
     ds.NumberOfFrames = frames
     ds.Rows, ds.Columns = rows, columns
     ds.SamplesPerPixel = 1
@@ -297,7 +297,7 @@ def _pixels(ds: Dataset, header: Dataset, masks: BoolMask) -> None:
         ds.SegmentationType = "BINARY"
         ds.BitsAllocated = ds.BitsStored = 1
         ds.HighBit = 0
-        data = np.packbits(masks.reshape(-1), bitorder="little").tobytes()
+        data = np.packbits(np.stack(masks).reshape(-1), bitorder="little").tobytes()
         ds.PixelData = data + b"\0" * (len(data) % 2)
         ds["PixelData"].VR = "OB"
     else:
