@@ -42,6 +42,7 @@ def stored_plan(
     plain: bool = False,
     stills: bool = False,
     patient_name: str = "Smith^Ada",
+    study: str = STUDY,
     uids: str = "1.2.3.1",
     request: Mapping[str, Any] | None = None,
 ) -> StoredAnalysis:
@@ -64,7 +65,9 @@ def stored_plan(
         name = f"{'abcdefghijklmnopqrstuvwxyz'[number - 1]}.{kind}"
         path = folder / f"stored_{frames}_{rows}x{columns}.{name}"
         if not plain:
-            path.write_bytes(_ultrasound(shown, uid, number, phantom.calibration, patient_name))
+            path.write_bytes(
+                _ultrasound(shown, study, uid, number, phantom.calibration, patient_name)
+            )
         elif kind == "png":
             cv2.imwrite(str(path), shown[0])
         else:
@@ -118,6 +121,7 @@ def stored_plan(
 
 def _ultrasound(
     pictures: Sequence[GreyImage],
+    study: str,
     uid: str,
     number: int,
     calibration: Calibration,
@@ -128,7 +132,7 @@ def _ultrasound(
         facts=StudyFacts(
             patient_id="P-1",
             patient_name=patient_name,
-            study_instance_uid=STUDY,
+            study_instance_uid=study,
             laterality="L",
         ),
         instance=NewInstance(
