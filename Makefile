@@ -5,11 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -qq -c constraints.txt
 
-<<<<<<< HEAD
-.PHONY: demo fuzz flood contract serve test test-slow test-scale lint sums safety sbom hashes verify-hashes bench bench-scale train mutation clean help
-=======
-.PHONY: demo serve test test-slow ohif test-scale lint sums safety sbom hashes verify-hashes bench train mutation clean help
->>>>>>> 7e3252f (OHIF itself over our DICOMweb: make ohif)
+.PHONY: demo fuzz flood contract serve test test-slow ohif test-scale lint sums safety sbom hashes verify-hashes bench bench-scale train mutation clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -47,7 +43,6 @@ test-slow: $(VENV)/.test ## the long ones: many thousand cases
 test-scale: $(VENV)/.test ## the service's tests on PostgreSQL, S3 and a Dask cluster
 	$(BIN)/python -m tests.cluster tests/app tests/api $(ARGS)
 
-<<<<<<< HEAD
 fuzz: $(VENV)/.test ## 20,000 damaged files at the readers and at a running service
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
@@ -56,12 +51,11 @@ flood: $(VENV)/.test ## slow clients, 10,000 uploads, one of a gigabyte: others 
 
 contract: $(VENV)/.test ## the OpenAPI document, 50 examples an operation
 	SONODOSE_SLOW=1 $(BIN)/python -m pytest --timeout=3600 tests/api/test_openapi.py $(ARGS)
-=======
+
 ohif: $(VENV)/.test ## OHIF itself over our DICOMweb (fetches 50 MB from npm, once)
 	cd tests/viewer && test -d ohif/package/dist || (mkdir -p ohif && cd ohif && \
 		npm pack --silent @ohif/app@3.13.2 && tar -xzf ohif-app-3.13.2.tgz)
 	SONODOSE_REQUIRE_JUDGES=1 $(BIN)/python -m pytest tests/viewer/test_ohif.py -v $(ARGS)
->>>>>>> 7e3252f (OHIF itself over our DICOMweb: make ohif)
 
 mutation: $(VENV)/.test ## wrong doses on purpose: every one must be caught
 	$(BIN)/python tests/slow/mutate_clinic.py
