@@ -6,6 +6,7 @@ refused at the byte that goes over it.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -23,6 +24,8 @@ from imaging.errors import TooLarge
 if TYPE_CHECKING:  # the name is there for type checkers alone
     from python_multipart.multipart import MultipartCallbacks
 
+# It warns of every broken body, which is a refusal like others and no news for the log.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 MAX_PART_HEADER_BYTES = 8192
 MEBIBYTE = 1024 * 1024
 TEXT_PARTS = {"request": "request_json", "stored": "stored_json"}

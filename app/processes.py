@@ -188,7 +188,7 @@ class Door(WorkerPlace):
 
         Raises what the work raised, TookTooLong, and WorkerDied.
         """
-        assert isinstance(future, _Asked)  # noqa: S101 -- `run` gives nothing else
+        assert isinstance(future, _Asked)  # noqa: S101 -- run() gives nothing else
         place = self._free.get()
         try:
             begun: Future[T] = WorkerPlace.run(place, future.work)
