@@ -153,6 +153,16 @@ class Edge:
         self._metrics.request(method, route, status, seconds)
         if "problem" in state:
             self._metrics.problem(route, state["problem"])
+        log.info(
+            "request",
+            extra={
+                "request_id": state.get("request_id"),
+                "method": method,
+                "route": route,
+                "status": status,
+                "ms": round(seconds * 1000, 1),
+            },
+        )
         if not scope["path"].startswith(AUDITED):
             return
         if state.get("problem") == "too_many_requests":

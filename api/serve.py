@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from api.listen import ListenerNotStarted, ListenerProcess
+from api.logs import set_up_logs
 from api.main import create_app
 from api.protocol import allow_many_connections, protocol_of
 from app.services import open_services
@@ -39,6 +40,7 @@ def serve(settings: Settings) -> int:
         )
         return 1
     check_shipped()
+    set_up_logs(settings)
     allow_many_connections()
     try:
         listening = _listen(settings.host, settings.port)
@@ -61,6 +63,7 @@ def serve(settings: Settings) -> int:
     config = uvicorn.Config(
         app,
         log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
         # Nobody's slow connection keeps a stopping service alive.

@@ -191,6 +191,11 @@ class Settings(BaseSettings):
         description="So often the network is asked for an answer that is known; without it "
         "the service is not ready and makes nothing.",
     )
+    log: Literal["text", "json"] = Field(
+        default="text",
+        description="json: one object a line, a line for each request, without patient data: "
+        "UIDs as hashes with the site's key, errors without their words.",
+    )
     executor: Literal["processes", "dask"] = Field(
         default="processes",
         description="Who does the jobs: processes of this machine, or a Dask cluster. With dask "
