@@ -53,6 +53,7 @@ UPLOAD = {
                 "schema": {
                     "type": "object",
                     "required": ["request"],
+                    "additionalProperties": False,
                     "properties": {
                         "request": {"$ref": "#/components/schemas/AnalysisRequest"},
                         "files": {
