@@ -62,28 +62,28 @@ class Cluster:
                 raise _lost("its scheduler does not answer") from gone
             return self._client
 
-    def submit(self, token: str, *args: Any) -> Future[Any]:
+    def submit(self, task_id: str, *args: Any) -> Future[Any]:
         """The future of a task on any worker that has the resources."""
-        self._stages[token] = None
+        self._stages[task_id] = None
         more = {"resources": self._resources} if self._resources else {}
         executor = self.client().get_executor(pure=False, **more)
         future: Future[Any] = executor.submit(*args)
         return future
 
-    def stop(self, token: str) -> None:
+    def stop(self, task_id: str) -> None:
         """Ends the process of a task that runs, wherever it does."""
         with self._lock:
             client = self._client
         if client is not None and client.status == "running":
-            client.run(_stop, token, on_error="ignore")
+            client.run(_stop, task_id, on_error="ignore")
 
-    def stage(self, token: str) -> Stage | None:
+    def stage(self, task_id: str) -> Stage | None:
         """The stage that a task last told."""
-        return self._stages.get(token)
+        return self._stages.get(task_id)
 
-    def forget(self, token: str) -> None:
+    def forget(self, task_id: str) -> None:
         """Forgets the stage of a task that ended."""
-        self._stages.pop(token, None)
+        self._stages.pop(task_id, None)
 
     def enter(self) -> None:
         """Counts one who uses the connection."""
@@ -99,8 +99,8 @@ class Cluster:
 
     def _told(self, event: tuple[float, Any]) -> None:
         said = event[1]
-        if said["token"] in self._stages:
-            self._stages[said["token"]] = Stage(said["stage"])
+        if said["task_id"] in self._stages:
+            self._stages[said["task_id"]] = Stage(said["stage"])
 
 
 class ClusterPlace:
@@ -118,7 +118,7 @@ class ClusterPlace:
     ) -> None:
         self._cluster, self._within_s = cluster, within_s
         self._memory_bytes, self._warm_up = memory_bytes, warm_up
-        self._token = ""
+        self._task_id = ""
         self._future: Future[Any] | None = None
         self._killed = False
         self.warm = False
@@ -127,7 +127,7 @@ class ClusterPlace:
     @property
     def stage(self) -> Stage | None:
         """The stage that the running job last told."""
-        return self._cluster.stage(self._token)
+        return self._cluster.stage(self._task_id)
 
     def start(self) -> None:
         """Makes sure of the scheduler and of a worker. Raises ClusterLost."""
@@ -137,14 +137,16 @@ class ClusterPlace:
 
     def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """The future of `work` on any worker. Raises ClusterLost."""
-        self._token, self._killed = uuid.uuid4().hex, False
+        self._task_id, self._killed = uuid.uuid4().hex, False
         task = _Task(
-            token=self._token,
+            task_id=self._task_id,
             memory_bytes=self._memory_bytes,
             warm_up=self._warm_up,
             within_s=self._within_s,
         )
-        future: Future[T] = self._cluster.submit(self._token, _on_worker, task, work, args, kwargs)
+        future: Future[T] = self._cluster.submit(
+            self._task_id, _on_worker, task, work, args, kwargs
+        )
         self._future = future
         return future
 
@@ -167,7 +169,7 @@ class ClusterPlace:
                 raise WorkerDied("The job was stopped.", remedy="Ask for it again.") from gone
             raise _lost("it forgot a task") from gone
         finally:
-            self._cluster.forget(self._token)
+            self._cluster.forget(self._task_id)
             self._future = None
 
     def kill(self) -> None:
@@ -176,7 +178,7 @@ class ClusterPlace:
         future = self._future
         if future is not None:
             try:
-                self._cluster.stop(self._token)
+                self._cluster.stop(self._task_id)
             except Exception:
                 log.exception("a job on the cluster could not be stopped")
             future.cancel()
@@ -190,7 +192,7 @@ class ClusterPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
-    token: str
+    task_id: str
     memory_bytes: int
     warm_up: Callable[[], None] | None
     within_s: float
@@ -219,17 +221,17 @@ def _on_worker(
     place.start()
     end = time.monotonic() + task.within_s
     future = place.run(work, *args, **kwargs)
-    _running[task.token] = place
+    _running[task.task_id] = place
     try:
         # After the line above: whoever stops it from now on finds the process.
-        if task.token in _stopped:
+        if task.task_id in _stopped:
             place.kill()
         told = None
         while wait([future], timeout=WATCH_S).not_done and time.monotonic() < end:
             if place.stage is not None and place.stage is not told:
                 told = place.stage
                 distributed.get_worker().log_event(
-                    STAGES, {"token": task.token, "stage": told.value}
+                    STAGES, {"task_id": task.task_id, "stage": told.value}
                 )
         return place.result(future, within_s=max(0.0, end - time.monotonic()))
     except TookTooLong as late:
@@ -237,13 +239,13 @@ def _on_worker(
             f"The study was not finished within {task.within_s:g} seconds.", remedy=late.remedy
         ) from None
     finally:
-        _running.pop(task.token, None)
+        _running.pop(task.task_id, None)
 
 
-def _stop(token: str) -> None:
+def _stop(task_id: str) -> None:
     """Runs in every Dask worker's event loop: ends the task's process where it is."""
-    _stopped.append(token)
-    place = _running.get(token)
+    _stopped.append(task_id)
+    place = _running.get(task_id)
     if place is not None:
         place.kill()
 
