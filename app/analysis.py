@@ -43,7 +43,7 @@ class Analysis:
 
     `plan` holds only what JSON holds, so that two runs are the same when its canonical JSON is;
     ids and times stand outside it. `masks` has one PNG a frame, keyed by the frame's key
-    (`imaging.mask` label values: 0 nothing, 1 muscle, 2 nerve, 3 vessel).
+    (`imaging.mask` label values: 0 nothing, 1 muscle, 2 nerve, 3 vessel, 4 aponeurosis).
     """
 
     state: State
