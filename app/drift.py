@@ -1,7 +1,9 @@
 """How sure the network is of each scanner's pictures, counted as analyses end.
 
 A scanner whose confidence sinks, or whose pictures are abstained from more often, has been changed,
-or was never like those that the network was trained on. No count holds anything of a patient.
+or was never like those that the network was trained on. No count holds anything of a patient: what
+stands in a header as the scanner's model may be anything, so it becomes a label only once three
+patients' images bear it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any
 
 MOST_SCANNERS = 50
 OTHERS = "others"
+UNNAMED = "? ?"
+NAMED_FROM_PATIENTS = 3
 
 
 @dataclass(slots=True)
@@ -30,13 +34,12 @@ class Drift:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_scanner: dict[str, Seen] = {}
+        self._patients: dict[str, set[int]] = {}
 
-    def count(self, scanner: str, plan: Mapping[str, Any]) -> None:
+    def count(self, scanner: str, plan: Mapping[str, Any], *, patient: str | None) -> None:
         """Adds a finished plan's frames. A prompt says how the operator clicks: it is left out."""
         with self._lock:
-            if scanner not in self._by_scanner and len(self._by_scanner) >= MOST_SCANNERS:
-                scanner = OTHERS
-            seen = self._by_scanner.setdefault(scanner, Seen())
+            seen = self._by_scanner.setdefault(self._label(scanner, patient), Seen())
             for frame in plan.get("frames", ()):
                 said = frame.get("segmentation")
                 if said is None or said["prompted"]:
@@ -44,6 +47,16 @@ class Drift:
                 seen.frames += 1
                 seen.abstained += said["abstained"] is not None
                 seen.confidence += said["confidence"]
+
+    def _label(self, scanner: str, patient: str | None) -> str:
+        if scanner == UNNAMED:
+            return scanner
+        if scanner not in self._patients and len(self._patients) >= MOST_SCANNERS:
+            return OTHERS
+        patients = self._patients.setdefault(scanner, set())
+        if len(patients) < NAMED_FROM_PATIENTS:
+            patients.add(hash(patient))
+        return scanner if len(patients) >= NAMED_FROM_PATIENTS else OTHERS
 
     def lines(self) -> Iterator[str]:
         """The exposition in Prometheus' text form."""

@@ -367,9 +367,9 @@ class JobRunner:
                     )
                 )
             end(session, job, state, plan=plan, problem=problem)
-            scanner = _scanner(session, lease.analysis_id) if analysis is not None else ""
+            scanner, patient = _scanner(session, lease.analysis_id) if analysis else ("", None)
         if analysis is not None:
-            self.drift.count(scanner, analysis.plan)
+            self.drift.count(scanner, analysis.plan, patient=patient)
         self._hub.publish(lease.analysis_id)
 
     def _held(self, session: Session, lease: Lease) -> JobRow | None:
@@ -414,8 +414,8 @@ def _takeable() -> Any:
     return select(JobRow).where(or_(JobRow.state == "queued", lapsed)).order_by(JobRow.id).limit(1)
 
 
-def _scanner(session: Session, analysis_id: str) -> str:
-    """The scanner of an analysis's first file, as a metric names it."""
+def _scanner(session: Session, analysis_id: str) -> tuple[str, str | None]:
+    """The scanner of an analysis's first file, as a metric names it, and whose image it is."""
     facts = session.scalar(
         select(InstanceRow.facts)
         .join(SourceRow, SourceRow.sha256 == InstanceRow.sha256)
@@ -423,7 +423,8 @@ def _scanner(session: Session, analysis_id: str) -> str:
         .order_by(SourceRow.position)
         .limit(1)
     )
-    return scanner_of((facts or {}).get("identity"))
+    identity = (facts or {}).get("identity") or {}
+    return scanner_of(identity), identity.get("patient_id")
 
 
 def _requeue(session: Session, job: JobRow) -> None:

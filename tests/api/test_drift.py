@@ -23,11 +23,21 @@ def test_confidence_and_abstention_are_counted_by_scanner() -> None:
     """Frames that the network was asked alone count; outlined and clicked ones do not."""
     drift = Drift()
     frames = [frame(0.9), frame(0.2, "low"), frame(0.9, prompted=True), {"segmentation": None}]
-    drift.count("Esaote MyLab", {"frames": frames})
+    for patient in ("a", "b", "b", "c"):
+        drift.count("Esaote MyLab", {"frames": frames}, patient=patient)
     text = "\n".join(drift.lines())
     assert 'sonodose_network_frames_total{scanner="Esaote MyLab"} 2' in text
     assert 'sonodose_network_abstained_total{scanner="Esaote MyLab"} 1' in text
     assert 'sonodose_network_confidence_sum{scanner="Esaote MyLab"} 1.1' in text
+    assert 'sonodose_network_frames_total{scanner="others"} 6' in text
+
+
+def test_a_model_name_that_few_patients_bear_is_no_label() -> None:
+    """A name of a person that stands where the scanner's model should is not published."""
+    drift = Drift()
+    for _ in range(5):
+        drift.count("Jane Doe", {"frames": [frame(0.5)]}, patient="P-1")
+    assert "Jane" not in "\n".join(drift.lines())
 
 
 def test_a_label_is_harmless_and_their_number_bounded() -> None:
@@ -36,7 +46,8 @@ def test_a_label_is_harmless_and_their_number_bounded() -> None:
     assert scanner_of(None) == "? ?"
     drift = Drift()
     for number in range(2 * MOST_SCANNERS):
-        drift.count(f"scanner {number}", {"frames": [frame(0.5)]})
+        for patient in ("a", "b", "c"):
+            drift.count(f"scanner {number}", {"frames": [frame(0.5)]}, patient=patient)
     assert len(list(drift.lines())) == 3 * (2 + MOST_SCANNERS + 1)
 
 
