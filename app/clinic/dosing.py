@@ -225,11 +225,12 @@ def with_less(
             text=f"{adjustment.text} {adjustment.before_units:g} → {adjustment.after_units:g} "
             "Units.",
         )
-    low, high = dose.interval_units
+    # What is cut lies under the dose, so under the interval's upper end too.
+    low, _ = dose.interval_units
     return replace(
         dose,
         units=ToxinUnits(product, units),
-        interval_units=(min(low, units), min(high, units)),
+        interval_units=(min(low, units), units),
         site_count=site_count,
         units_per_site=per_site,
         ml_per_site=None
