@@ -42,6 +42,8 @@ _SATURATED_SHARE = 0.35
 _SMALLEST_SHARE = 0.002
 """A target smaller than this share of the sector is no target."""
 _SMALLEST_OBJECT_SHARE = 0.0004
+_APART = 0.05
+"""Share of the sector by which two clicks must lie apart to count as two: about two discs."""
 
 
 class View(StrEnum):
@@ -207,7 +209,7 @@ class Segmenter:
         candidate = _placed(kept, sector, grey.shape)
         area, thickness = float(np.count_nonzero(kept)), thickness_of(kept)
         view = View(VIEW_OUTPUTS[best_view])
-        case = asked_case(view.value, len(prompt.clicks), boxed=prompt.box is not None)
+        case = asked_case(view.value, _places(prompt, sector), boxed=prompt.box is not None)
         limits = self.card.calibration.intervals_of(case)
         return Segmentation(
             muscle=np.zeros_like(candidate) if abstained else candidate,
@@ -442,6 +444,16 @@ def _filled(mask: BoolMask) -> BoolMask:
     filled = np.zeros(mask.shape, np.uint8)
     cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
     return filled > 0
+
+
+def _places(prompt: Prompt, sector: PixelBox) -> int:
+    # Clicks on one spot say one thing: only places apart count towards a mended outline.
+    places: list[tuple[float, float]] = []
+    for click in prompt.clicks:
+        across, down = click.column / sector.columns, click.row / sector.rows
+        if all(np.hypot(across - x, down - y) >= _APART for x, y in places):
+            places.append((across, down))
+    return len(places)
 
 
 def _dice(one: BoolMask, other: BoolMask) -> float:

@@ -19,6 +19,7 @@ from models.segment import (
     Prompt,
     Segmenter,
     View,
+    _places,
     load_segmenter,
     thickness_of,
 )
@@ -214,3 +215,13 @@ def test_an_answer_is_kept_for_the_same_question_alone() -> None:
     again = segmenter.segment(grey, Prompt(clicks=(Click(column=200, row=75),)))
     assert len(asked) == 4
     assert np.array_equal(again.muscle, first.muscle)
+
+
+def test_clicks_on_one_spot_promise_no_more_than_one() -> None:
+    """Only clicks at places apart count towards the narrower intervals of a mended outline."""
+    sector = PixelBox(column0=0, row0=0, column1=400, row1=300)
+    spot = tuple(Click(column=100 + n, row=100) for n in range(4))
+    apart = tuple(Click(column=60 * n, row=100, positive=n % 2 == 0) for n in range(4))
+    assert _places(Prompt(clicks=spot), sector) == 1
+    assert _places(Prompt(clicks=apart), sector) == 4
+    assert _places(Prompt(), sector) == 0
