@@ -168,9 +168,7 @@ def _no_row(inputs: ClinicalInputs, population: str, tables: ClinicalTables) -> 
         {
             r.jurisdiction
             for r in near
-            if r.muscle == inputs.muscle
-            and r.indication == inputs.indication
-            and r.jurisdiction != inputs.jurisdiction
+            if r.muscle == inputs.muscle and r.indication == inputs.indication
         }
     )
     if elsewhere:

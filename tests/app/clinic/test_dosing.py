@@ -161,6 +161,64 @@ def test_rows_of_two_jurisdictions_are_never_merged(make: Any, tables: ClinicalT
     assert "FR, SG" in us.reason
 
 
+FR_OR_SG = "; the label of FR, SG has one, if that jurisdiction is asked for."
+NEAR: dict[str, tuple[dict[str, Any], str]] = {
+    "another jurisdiction": ({"product": "DYSPORT"}, FR_OR_SG),
+    "from abroad": (
+        {"product": "BOTOX", "jurisdiction": "FR"},
+        "; the label of US has one, if that jurisdiction is asked for.",
+    ),
+    "another indication abroad": ({"product": "DYSPORT", "muscle": "flexor_hallucis_brevis"}, "."),
+    "another product's": (
+        {"product": "BOTOX", "muscle": "extensor_hallucis_longus", "jurisdiction": "SG"},
+        ".",
+    ),
+    "adults' rows for a child": ({"patient": CHILD}, "."),
+    "the muscle's own consensus": (
+        {"product": "BOTOX", "indication": "lower_limb_spasticity"},
+        "; an off-label consensus row exists for biceps_brachii, if asked for by off_label.",
+    ),
+    "its group's consensus": (
+        {"product": "BOTOX", "muscle": "pectoralis_major"},
+        "; an off-label consensus row exists for pectoralis_complex, if asked for by off_label.",
+    ),
+    "asked for and not there": (
+        {"product": "BOTOX", "muscle": "trapezius", "off_label": True},
+        ".",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_a_missing_row_names_the_rows_that_come_near(
+    make: Any, tables: ClinicalTables, name: str
+) -> None:
+    """Told are consensus rows of this jurisdiction and labels of others, for the same muscle,
+    indication and population; nothing else is offered."""
+    changed, ending = NEAR[name]
+    inputs = make.inputs(**changed)
+    dose = refused(inputs, UNKNOWN, tables)
+    assert dose.code == "no_dose_row"
+    assert dose.reason.endswith(f"{inputs.jurisdiction}) was found in a source{ending}")
+    assert tables.english(inputs.muscle) in dose.reason
+
+
+def test_a_group_row_is_named_and_never_given_to_a_member(
+    make: Any, tables: ClinicalTables
+) -> None:
+    """A member of a group with a row is refused with the group's name, once, where it is asked."""
+    dose = refused(
+        make.inputs(product="BOTOX", muscle="pectoralis_major", off_label=True), UNKNOWN, tables
+    )
+    assert (dose.code, dose.missing_field) == (
+        "group_row_only",
+        "dose_rows.csv BOTOX/upper_limb_spasticity/adult/US/pectoralis_major",
+    )
+    assert "only the group row pectoralis_complex exists" in dose.reason
+    assert dose.remedy.startswith("Ask for the group by name (muscle: pectoralis_complex)")
+    assert dose.available_from is None
+
+
 def test_a_row_of_unusable_grade_gives_no_dose(
     make: Any, tables: ClinicalTables, tmp_path: Path
 ) -> None:

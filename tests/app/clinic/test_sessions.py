@@ -355,6 +355,17 @@ def told(units: float, *muscles: str, **other: Any) -> PriorTreatment:
     return PriorTreatment(units=units, **{**fields, **other})
 
 
+def test_nothing_is_thrown_away_unless_told() -> None:
+    """A record without wastage has wasted nothing."""
+    told_nothing = Administration(
+        product="XEOMIN",
+        muscle="biceps_brachii",
+        date=dt.date(2025, 12, 1),
+        sites=(GivenSite(number=1, units=40),),
+    )
+    assert told_nothing.wastage_units == 0
+
+
 def test_what_was_given_counts_and_not_the_plan() -> None:
     """The sum of the sites is the earlier treatment of the muscle; what was thrown away is not."""
     assert administration().given.value == 70
