@@ -79,6 +79,8 @@ ALIKE: dict[str, str] = {
     "leaves the Units as they were",
     "dosing amount.units < low - TOLERANCE  →  amount.units <= low - TOLERANCE": "no dose is "
     "exactly the tolerance below",
+    "dose_rows same and age is not None and (age < i.age_min_years)  →  same and age < "
+    "i.age_min_years": "an unknown age was refused before",
     "dosing units < dose.label_min_unit…  →  units <= dose.label_min_unit…": "no dose is exactly "
     "the tolerance below",
 }

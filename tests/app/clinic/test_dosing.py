@@ -235,6 +235,22 @@ def test_a_row_of_unusable_grade_gives_no_dose(
         assert dose.code == "grade_not_usable"
 
 
+def test_a_label_row_without_numbers_gives_way_to_the_consensus(make: Any, tmp_path: Path) -> None:
+    """A row of good grade that has no range gives no dose; off-label the consensus row does."""
+    table = (DATA / "dose_rows.csv").read_text(encoding="utf-8").splitlines()
+    path = tmp_path / "dose_rows.csv"
+    consensus = next(
+        row for row in table if row.startswith("BOTOX,off_label_consensus,adult,US,bi")
+    )
+    label = "BOTOX,upper_limb_spasticity,adult,US,biceps_brachii,,,,,1,4,label,L_BOTOX_WB,"
+    path.write_text("\n".join((table[0], label, consensus, "")), encoding="utf-8")
+    own = load_tables(path)
+    dose = refused(make.inputs(product="BOTOX"), UNKNOWN, own)
+    assert dose.code == "missing_dose_range"
+    off_label = planned(make.inputs(product="BOTOX", off_label=True), UNKNOWN, own)
+    assert off_label.row.indication == "off_label_consensus"
+
+
 @pytest.mark.parametrize(
     ("grade", "code"),
     [("missing", "missing_dose_range"), ("secondary", "grade_not_usable")],
