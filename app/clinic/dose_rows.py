@@ -161,7 +161,7 @@ def _no_row(inputs: ClinicalInputs, population: str, tables: ClinicalTables) -> 
         for r in here
         if r.indication == OFF_LABEL and (r.muscle == inputs.muscle or r.muscle in groups)
     ]
-    if off_label and not inputs.off_label:
+    if off_label:
         listed = ", ".join(dict.fromkeys(off_label))
         hints.append(f"an off-label consensus row exists for {listed}, if asked for by off_label")
     elsewhere = sorted(

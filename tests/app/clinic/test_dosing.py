@@ -173,6 +173,7 @@ NEAR: dict[str, tuple[dict[str, Any], str]] = {
         {"product": "BOTOX", "muscle": "extensor_hallucis_longus", "jurisdiction": "SG"},
         ".",
     ),
+    "another indication's label": ({"product": "DYSPORT", "muscle": "soleus"}, "."),
     "adults' rows for a child": ({"patient": CHILD}, "."),
     "the muscle's own consensus": (
         {"product": "BOTOX", "indication": "lower_limb_spasticity"},
