@@ -71,10 +71,13 @@ safety sbom: $(VENV)/.test ## the parts of docs/safety that follow from code and
 	PYTHONPATH=. $(BIN)/python tools/safety_file.py
 
 hashes: $(VENV)/bin/python ## constraints-hashes.txt, after constraints.txt has changed
-	$(PIP) install -q --dry-run --ignore-installed --no-deps -r constraints.txt --report $(VENV)/report.json
-	$(BIN)/python tools/pin_hashes.py $(VENV)/report.json
+	$(INSTALL) uv
+	rm -f constraints-hashes.txt  # uv would keep the hashes that stand in it
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-deps --no-annotate \
+		--generate-hashes --no-emit-package torch --custom-compile-command 'make hashes' \
+		-o constraints-hashes.txt constraints.txt
 
-verify-hashes: $(VENV)/bin/python ## every package of one build is the one that was pinned
+verify-hashes: $(VENV)/bin/python ## every package is a file that was pinned (1 GB, once)
 	$(PIP) download -q --require-hashes --no-deps --only-binary :all: -d $(VENV)/wheels -r constraints-hashes.txt
 
 sums: $(VENV)/.service ## the SHA-256 of tables and weights, after a reviewed change
