@@ -44,10 +44,10 @@ test-scale: $(VENV)/.test ## the service's tests on PostgreSQL, S3 and a Dask cl
 	$(BIN)/python -m tests.cluster tests/app tests/api $(ARGS)
 
 fuzz: $(VENV)/.test ## 20,000 damaged files at the readers and at a running service
-	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
+	$(BIN)/python -m tests.fuzz.fuzz $(ARGS)
 
 flood: $(VENV)/.test ## slow clients, 10,000 uploads, one of a gigabyte: others are answered
-	$(BIN)/python tests/slow/flood.py $(ARGS)
+	$(BIN)/python -m tests.slow.flood $(ARGS)
 
 contract: $(VENV)/.test ## the OpenAPI document, 50 examples an operation
 	SONODOSE_SLOW=1 $(BIN)/python -m pytest --timeout=3600 tests/api/test_openapi.py $(ARGS)

@@ -213,7 +213,7 @@ def _inert(value: Any) -> Any:
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
     try:
-        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow  # type: ignore[import-untyped]  # no stubs
         from pyarrow import parquet
     except ImportError as missing:
         raise RequestConflict(

@@ -44,7 +44,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
     Verification,
     register_uid,
     uid_to_service_class,
@@ -178,7 +178,7 @@ class _Server(ThreadedAssociationServer):
     daemon_threads = True
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        client, address = self.socket.accept()  # type: ignore[union-attr]
+        client, address = self.socket.accept()  # type: ignore[union-attr]  # it listens
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A peer that stops in the middle of a PDU must not hold its thread for ever.
         client.settimeout(self.ae.network_timeout)
@@ -228,7 +228,7 @@ class _Socket(AssociationSocket):
         data = bytearray(nr_bytes)
         view, read = memoryview(data), 0
         while read < nr_bytes:
-            count = self.socket.recv_into(view[read:])  # type: ignore[union-attr]
+            count = self.socket.recv_into(view[read:])  # type: ignore[union-attr]  # it is open
             if not count:
                 view.release()
                 return data[:read]
@@ -297,7 +297,7 @@ def _check_peer(event: Event, settings: Settings) -> None:
 
 def _check_size(event: Event, reception: Reception) -> None:
     """Aborts an association whose message is over the limit or whose bytes find no room."""
-    counted: _Socket = event.assoc.dul.socket  # type: ignore[assignment]
+    counted: _Socket = event.assoc.dul.socket  # type: ignore[assignment]  # made in our server
     if event.assoc.dimse.message is None:
         counted.message_bytes = 0
     before = counted.message_bytes

@@ -24,7 +24,7 @@ class TimedProtocol(H11Protocol):
     _head: asyncio.TimerHandle | None = None
     _answer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Waits for a head from now on."""
         super().connection_made(transport)
         self._mind_head()

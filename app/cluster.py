@@ -52,7 +52,7 @@ class Cluster:
         with self._lock:
             try:
                 if self._client is None or self._client.status != "running":
-                    self._client = distributed.Client(  # type: ignore[no-untyped-call]
+                    self._client = distributed.Client(  # type: ignore[no-untyped-call]  # no types
                         self._address, set_as_default=False, timeout=10, name="sonodose"
                     )
                     self._client.subscribe_topic(STAGES, self._told)

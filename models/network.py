@@ -107,7 +107,7 @@ class _Depthwise(nn.Conv2d):
         weight = self.weight.to(features.dtype)
         # Unset autocast: it would cast inside the function where no gradient is recorded.
         with torch.autocast("cpu", enabled=False):
-            result: Tensor = _DepthwiseGradient.apply(  # type: ignore[no-untyped-call]
+            result: Tensor = _DepthwiseGradient.apply(  # type: ignore[no-untyped-call]  # torch says no type
                 features, weight, self.stride[0]
             )
         return result

@@ -18,7 +18,7 @@ class TorchEngine:
     """Runs a `MuscleNet` in evaluation mode, float32."""
 
     def __init__(self, network: MuscleNet) -> None:
-        self._network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     @classmethod
     def from_file(cls, path: Path, card: ModelCard) -> TorchEngine:

@@ -84,12 +84,12 @@ def postgres() -> Iterator[str]:
             [folder / "initdb", "-D", data / "db", "-U", "sonodose", "-A", "trust", "-E", "UTF8"],
             [folder / "pg_ctl", "-D", data / "db", "-l", data / "log", "-o", options, "start"],
         ):
-            subprocess.run(command, check=True, cwd=data, stdout=subprocess.DEVNULL, **who)  # type: ignore[call-overload] # noqa: S603
+            subprocess.run(command, check=True, cwd=data, stdout=subprocess.DEVNULL, **who)  # noqa: S603 -- fixed
         try:
             yield f"postgresql+psycopg://sonodose@127.0.0.1:{port}/postgres"
         finally:
             stop = [folder / "pg_ctl", "-D", data / "db", "-m", "immediate", "stop"]
-            subprocess.run(stop, check=False, cwd=data, stdout=subprocess.DEVNULL, **who)  # type: ignore[call-overload] # noqa: S603
+            subprocess.run(stop, check=False, cwd=data, stdout=subprocess.DEVNULL, **who)  # noqa: S603 -- fixed
     finally:
         shutil.rmtree(data, ignore_errors=True)
 
@@ -101,7 +101,7 @@ def object_store() -> Iterator[dict[str, str]]:
     address = f"http://127.0.0.1:{port}"
     with running(sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)) as server:
         wait_for(port, server)
-        request = urllib.request.Request(f"{address}/sonodose", method="PUT")  # noqa: S310
+        request = urllib.request.Request(f"{address}/sonodose", method="PUT")  # noqa: S310 -- loopback
         urllib.request.urlopen(request, timeout=30).close()  # noqa: S310 -- our own loopback
         yield {**S3, "AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true"}
 
@@ -144,7 +144,7 @@ def main(arguments: list[str]) -> int:
         command = [sys.executable, "-m", "pytest", *arguments]
         if arguments[:1] == ["--bench"]:
             command = [sys.executable, *arguments[1:]]
-        return subprocess.call(command, cwd=ROOT, env={**os.environ, **told})  # noqa: S603
+        return subprocess.call(command, cwd=ROOT, env={**os.environ, **told})  # noqa: S603 -- fixed
 
 
 if __name__ == "__main__":

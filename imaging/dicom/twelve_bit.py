@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import gdcm  # type: ignore[import-untyped]
+import gdcm  # type: ignore[import-untyped]  # no stubs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread

@@ -43,7 +43,7 @@ def client(serve: Serve) -> TestClient:
 
 
 def parts_of(client: TestClient) -> Services:
-    found: Services = client.app.state.services  # type: ignore[attr-defined]
+    found: Services = client.app.state.services
     return found
 
 

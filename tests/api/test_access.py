@@ -67,7 +67,7 @@ def asked_of(dependant: Dependant) -> set[str | None]:
     """The scopes that a route's dependencies ask for; None stands for: nobody need be known."""
     found: set[str | None] = set()
     if dependant.call in DECLARED:
-        found.add(DECLARED[dependant.call])  # type: ignore[index]
+        found.add(DECLARED[dependant.call])
     for below in dependant.dependencies:
         found |= asked_of(below)
     return found

@@ -37,7 +37,7 @@ def serving(data: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str]
 
 
 def get(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310
+    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 -- our own service
         found: bytes = answer.read()
         return found
 
@@ -83,7 +83,7 @@ def test_an_open_service_needs_access_control(
 ) -> None:
     """Without keys a service listens on loopback alone, and says what to do."""
     monkeypatch.setenv("SONODOSE_DATA_DIR", str(tmp_path))
-    assert main(["serve", "--host", "0.0.0.0", "--port", "0"]) == 1  # noqa: S104
+    assert main(["serve", "--host", "0.0.0.0", "--port", "0"]) == 1  # noqa: S104 -- it must refuse
     assert "SONODOSE_AUTH=keys" in capsys.readouterr().err
 
 

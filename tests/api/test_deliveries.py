@@ -447,7 +447,7 @@ def ask(address: str, path: str, body: Any = None) -> Any:
     request = urllib.request.Request(  # noqa: S310 -- our own loopback address
         f"{address}{path}", data=data, headers={"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 -- as above
         return json.loads(answer.read())
 
 
@@ -472,7 +472,7 @@ def test_a_killed_service_sends_again_under_the_same_uid(
             posted = urllib.request.Request(  # noqa: S310 -- as above
                 f"{address}{ANALYSES}", data=still, headers={**headers, "Prefer": "wait=60"}
             )
-            with urllib.request.urlopen(posted, timeout=90) as made:  # noqa: S310
+            with urllib.request.urlopen(posted, timeout=90) as made:  # noqa: S310 -- as above
                 analysis = json.loads(made.read())
             path = f"{ANALYSES}/{analysis['id']}/deliveries"
             ask(address, path, {"destination": "pacs", "objects": ["sr.dcm"]})

@@ -436,7 +436,7 @@ def test_nobody_holds_the_listener(strict: tuple[Listening, Path]) -> None:
 
 def test_outside_loopback_peers_must_be_listed(tmp_path: Path, capfd: Any) -> None:
     """A listener that other machines can reach does not start without a list of peers."""
-    assert listen(Settings(data_dir=tmp_path, dimse_host="0.0.0.0", dimse_port=0)) == 1  # noqa: S104
+    assert listen(Settings(data_dir=tmp_path, dimse_host="0.0.0.0", dimse_port=0)) == 1  # noqa: S104 -- it must refuse
     assert "SONODOSE_DIMSE_PEERS" in capfd.readouterr().err
 
 
@@ -941,7 +941,7 @@ def test_serve_takes_studies_and_forgets_none(
         assert process.stdout is not None
         assert first.endswith(f":{port}")
         address = process.stdout.readline().split()[-1]
-        with urllib.request.urlopen(f"{address}/healthz", timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{address}/healthz", timeout=10) as answer:  # noqa: S310 -- loopback
             assert answer.status == 200
         listener = Listening(port=port, pid=0)
         assert listener.call("storescu", path).returncode == 0

@@ -151,7 +151,7 @@ def test_a_worker_s_death_costs_its_own_file(places: int) -> None:
 
     def ask(work: object, *given: object, within_s: float = 60) -> None:
         try:
-            ended.append(door.result(door.run(work, *given), within_s=within_s))  # type: ignore[arg-type,var-annotated]
+            ended.append(door.result(door.run(work, *given), within_s=within_s))
         except (WorkerDied, TookTooLong) as lost:
             ended.append(type(lost))
 

@@ -43,7 +43,7 @@ def send(address: str, acknowledged: list[str], stop: threading.Event) -> None:
             f"{address}/api/v1/analyses", data=body, headers=headers
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 -- as above
                 acknowledged.append(json.loads(answer.read())["id"])
         except (HTTPException, OSError, ValueError):  # cut off in the middle
             return

@@ -30,7 +30,7 @@ def tree(kind: type[Exception]) -> list[type[Exception]]:
 def test_every_error_of_every_room_has_its_line(root: type[Exception]) -> None:
     """The table of problems names each error code of the rooms below, and no 500 is among them."""
     for kind in tree(root):
-        code: str = kind.code  # type: ignore[attr-defined]
+        code: str = kind.code
         assert code in problems.KINDS, code
         assert problems.KINDS[code].status != 500
 
@@ -87,7 +87,7 @@ def test_a_defect_is_a_problem_without_details(serve: Serve) -> None:
     def broken(*_: object, **__: object) -> object:
         raise RuntimeError("Example^Ada in /secret/place")
 
-    parts_of(client).store.read = broken  # type: ignore[method-assign, assignment]
+    parts_of(client).store.read = broken
     answer = client.get(ANALYSES)
     body = assert_problem(answer, 500, "internal")
     assert "Ada" not in str(body)

@@ -124,10 +124,10 @@ def test_views_are_written_soon_and_at_the_end(store: Store) -> None:
     """A noted view is in the audit once the log is closed, and survives a failing write."""
     views = ViewLog(store)
     views.note(entry(1))
-    whole, store.write = store.write, None  # type: ignore[method-assign, assignment]
+    whole, store.write = store.write, None
     with pytest.raises(TypeError):
         views.flush()
-    store.write = whole  # type: ignore[method-assign]
+    store.write = whole
     views.start()
     views.note(entry(2))
     views.close()

@@ -18,11 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from app.services import open_services  # noqa: E402
-from app.settings import Settings  # noqa: E402
-from tests import cluster  # noqa: E402
-from tests.app import workloads  # noqa: E402
-from tests.app.conftest import send, until  # noqa: E402
+from app.services import open_services  # noqa: E402 -- after the path
+from app.settings import Settings  # noqa: E402 -- after the path
+from tests import cluster  # noqa: E402 -- after the path
+from tests.app import workloads  # noqa: E402 -- after the path
+from tests.app.conftest import send, until  # noqa: E402 -- after the path
 
 JOB_S = 0.3
 

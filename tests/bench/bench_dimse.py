@@ -25,9 +25,9 @@ from pydicom.uid import generate_uid
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.app import studies  # noqa: E402
-from tests.listener import listening  # noqa: E402
-from tests.orthanc import orthanc  # noqa: E402
+from tests.app import studies  # noqa: E402 -- after the path
+from tests.listener import listening  # noqa: E402 -- after the path
+from tests.orthanc import orthanc  # noqa: E402 -- after the path
 
 ROWS, COLUMNS, FRAMES = 480, 640, 30
 MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.3.1"

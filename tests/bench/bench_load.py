@@ -21,8 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.api.test_cli import serving  # noqa: E402
-from tests.bench.bench_service import ASKED, post, sample, still, wait_until_ready  # noqa: E402
+from tests.api.test_cli import serving  # noqa: E402 -- after the path
+from tests.bench.bench_service import ASKED, post, sample, still, wait_until_ready  # noqa: E402 -- after the path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

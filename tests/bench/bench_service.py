@@ -31,8 +31,8 @@ from pydicom import dcmread
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from models.segment import Click, Prompt, View, load_segmenter  # noqa: E402
-from tests.app import studies  # noqa: E402
+from models.segment import Click, Prompt, View, load_segmenter  # noqa: E402 -- after the path
+from tests.app import studies  # noqa: E402 -- after the path
 
 ROWS, COLUMNS, WARM = 556, 660, 8
 SAMPLE = ROOT / "sample_dicoms" / "biceps_short_axis.dcm"
@@ -82,7 +82,7 @@ def post(address: str, file: bytes, asked: dict[str, Any]) -> tuple[float, dict[
         method="POST",
     )
     began = time.perf_counter()
-    with urllib.request.urlopen(request) as answer:  # noqa: S310
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 -- as above
         found = json.loads(answer.read())
     return (time.perf_counter() - began) * 1000, found
 
@@ -103,7 +103,7 @@ def wait_until_ready(address: str) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
-            urllib.request.urlopen(f"{address}/readyz")  # noqa: S310
+            urllib.request.urlopen(f"{address}/readyz")  # noqa: S310 -- loopback
         except urllib.error.URLError:
             time.sleep(0.05)
         else:

@@ -1,11 +1,12 @@
 """Hostile input by the thousand: the readers in a worker process, and a running service.
 
-Run: python tests/fuzz/fuzz.py [--count 20000] [--http 2000] [--seed 1] [--keep FOLDER]. Every
+Run: python -m tests.fuzz.fuzz [--count 20000] [--http 2000] [--seed 1] [--keep FOLDER]. Every
 reader of foreign bytes meets every input in a process with the product's own limits; a share goes
 to a real `sonodose serve`, beside a client that must always get its plan. Demanded is: an input is
 read, or refused by one of our own errors; no status of 500 and up; every refusal a problem
-document; the memory stays bounded. Printed are the figures, and every input that broke a demand
-by its number (`--only NUMBER` makes it again); exit is 1 if there is one.
+document; the memory stays bounded. Printed are the figures, every input that broke a demand by
+its number (`--only NUMBER` makes it again), and a last line with the sums; exit is 1 if there is
+one. A run that was stopped is taken up again with `--first NUMBER`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -32,18 +34,15 @@ from typing import Any
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from app.blobs import Blobs  # noqa: E402
-from app.errors import TookTooLong, WorkerDied  # noqa: E402
-from app.intake import Upload, decode_limits  # noqa: E402
-from app.processes import WorkerPlace  # noqa: E402
-from app.settings import Settings  # noqa: E402
-from app.unpack import unpack  # noqa: E402
-from imaging.dicom.deidentify import Site, deidentify_file  # noqa: E402
-from imaging.dicom.plain_syntax import decompress  # noqa: E402
-from imaging.dicom.serve import (  # noqa: E402
+from app.blobs import Blobs
+from app.errors import TookTooLong, WorkerDied
+from app.intake import Upload, decode_limits
+from app.processes import WorkerPlace
+from app.settings import Settings
+from app.unpack import unpack
+from imaging.dicom.deidentify import Site, deidentify_file
+from imaging.dicom.plain_syntax import decompress
+from imaging.dicom.serve import (
     as_explicit,
     binary_value,
     metadata,
@@ -52,13 +51,14 @@ from imaging.dicom.serve import (  # noqa: E402
     plain_frames,
     stored_frames,
 )
-from imaging.dicom.storage import facts_of_object, same_pixels  # noqa: E402
-from imaging.errors import ImagingError  # noqa: E402
-from imaging.limits import DecodeLimits  # noqa: E402
-from imaging.read import peek, read_clip  # noqa: E402
-from tests.app import studies  # noqa: E402
-from tests.fuzz.mutations import Made, flip, make, truncate  # noqa: E402
+from imaging.dicom.storage import facts_of_object, same_pixels
+from imaging.errors import ImagingError
+from imaging.limits import DecodeLimits
+from imaging.read import peek, read_clip
+from tests.app import studies
+from tests.fuzz.mutations import Made, flip, make, truncate
 
+ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 180.0
 """Time for all readers on one input."""
 JSON = "application/dicom+json"
@@ -470,6 +470,24 @@ def fuzz_service(numbers: range, *, seed: int, keep: Path | None = None) -> Figu
     return figures
 
 
+def total(runs: list[Figures]) -> str:
+    """The sums of all runs in one line."""
+    inputs, seconds = sum(run.inputs for run in runs), sum(run.seconds for run in runs)
+    failed = sum(
+        count
+        for run in runs
+        for outcome, count in run.outcomes.items()
+        if re.search(r": 5\d\d ", outcome)
+    )
+    return (
+        f"TOTAL {inputs} inputs, {failed} answers of 5xx, {sum(run.deaths for run in runs)} worker "
+        f"deaths, {sum(run.late for run in runs)} over their time, "
+        f"{sum(len(run.faults) for run in runs)} faults; "
+        f"peak {max(mib for run in runs for mib in run.peak_rss_mib.values()):.0f} MiB; "
+        f"{seconds:.0f} s, {100 * seconds / inputs:.1f} s for 100 inputs"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--count", type=int, default=20_000, help="inputs, all together")
@@ -495,6 +513,7 @@ def main() -> int:
         print(json.dumps(figures.document(), indent=1))
         for fault in figures.faults:
             print("FAULT", fault)
+    print(total(runs))
     return int(any(figures.faults for figures in runs))
 
 

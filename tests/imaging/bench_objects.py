@@ -64,17 +64,17 @@ def main() -> None:
             seg = best_ms(
                 lambda: write_seg(
                     source,  # noqa: B023 -- run at once, within the loop
-                    masks,  # noqa: B023
+                    masks,  # noqa: B023 -- run at once
                     calibration=scale(),
                     anatomy=BICEPS,
                     algorithm=NETWORK,
                     instance=names("seg"),
                 )
             )
-            sr = best_ms(lambda: write_sr(source, report, instance=names("sr")))  # noqa: B023
+            sr = best_ms(lambda: write_sr(source, report, instance=names("sr")))  # noqa: B023 -- run at once
             states = [StateFrame(frame=k, muscle=muscle, sites=shown) for k in range(count)]
             state = best_ms(
-                lambda: write_state(source, states, instance=names("state"))  # noqa: B023
+                lambda: write_state(source, states, instance=names("state"))  # noqa: B023 -- run at once
             )
         overlay = Overlay(
             grey=grey,
@@ -83,7 +83,7 @@ def main() -> None:
             calibration=scale(),
             sites=tuple(OverlaySite(number=n, point=point, label="20 U") for n in range(1, 5)),
         )
-        picture = best_ms(lambda: overlay_png(overlay))  # noqa: B023
+        picture = best_ms(lambda: overlay_png(overlay))  # noqa: B023 -- run at once
         print(
             f"{rows:5} x {columns:4} x {count:4}     {seg:7.0f}{sr:7.0f}{state:7.0f}"
             f"{seg + sr + state:7.0f} | {picture:7.0f}"
@@ -94,7 +94,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             stored = stored_plan(Path(folder), frames=count, rows=rows, columns=columns)
             parts = [
-                best_ms(lambda make=make: make(stored), clock=time.perf_counter)  # noqa: B023
+                best_ms(lambda make=make: make(stored), clock=time.perf_counter)  # noqa: B023 -- run at once
                 for make in (reporting.seg, reporting.sr, reporting.state)
             ]
         print(

@@ -88,14 +88,14 @@ def put(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         path = tmp_path / f"us{len(list(tmp_path.iterdir()))}.dcm"
         kind = f"us{len(frames)}x{frames[0].shape}"
-        facts = replace(FACTS, **more.pop("facts", {}))  # type: ignore[arg-type]
+        facts = replace(FACTS, **more.pop("facts", {}))
         path.write_bytes(
             write_ultrasound(
                 frames,
                 facts=facts,
                 instance=names(kind),
                 calibration=calibration,
-                **more,  # type: ignore[arg-type]
+                **more,
             )
         )
         return path

@@ -79,7 +79,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         )
         (tmp_path / "grey.dcm").write_bytes(data)
         ds = dcmread(tmp_path / "grey.dcm")
-        bits = int(header.get("BitsStored", 8))  # type: ignore[call-overload]
+        bits = int(header.get("BitsStored", 8))
         if bits > 8:
             ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, bits, bits - 1
         if pixels.ndim == 4:

@@ -165,7 +165,7 @@ def test_a_deflated_data_set_that_swells(preamble: bool, tmp_path: Path) -> None
 @pytest.mark.parametrize("told", [0x7FFFFFFE, 0xFFFFFFFE, UNDEFINED])
 def test_a_length_without_bounds(told: object, tmp_path: Path) -> None:
     """Pixels or a private value of a length that is not there: refused, nothing is reserved."""
-    length = told if isinstance(told, bytes) else struct.pack("<I", told)  # type: ignore[arg-type]
+    length = told if isinstance(told, bytes) else struct.pack("<I", told)
     private = b"\x09\x00\x10\x00LO\x04\x00HARM\x09\x00\x01\x10OB\0\0" + length
     path = put(tmp_path, with_first(private))
     with pytest.raises(ImagingError):

@@ -46,7 +46,7 @@ def overlay(grey_level: int = 60, **more: object) -> Overlay:
         marks=("SUGGESTION: CONFIRM BEFORE USE", "DEMONSTRATION: NOMINAL CALIBRATION"),
         confidence="confidence 0.93",
     )
-    return replace(whole, **more)  # type: ignore[arg-type]
+    return replace(whole, **more)
 
 
 def where(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

@@ -23,7 +23,7 @@ def seg_of(source: Path, masks: dict, to: Path, **more: object) -> Path:
     data = write_seg(
         source,
         masks,
-        **{  # type: ignore[arg-type]
+        **{
             "calibration": scale(0.1, 0.2),
             "anatomy": BICEPS,
             "algorithm": NETWORK,

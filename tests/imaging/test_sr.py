@@ -31,7 +31,7 @@ WHO = Verifier(name="House^Gregory", organization="Clinic", at=dt.datetime(2026,
 
 def report(frames: int = 1, **more: object) -> ReportContent:
     return ReportContent(
-        **{  # type: ignore[arg-type]
+        **{
             "anatomy": BICEPS,
             "sites": tuple(
                 ReportSite(

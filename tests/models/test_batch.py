@@ -23,7 +23,7 @@ def draw(**said: object) -> Draw:
         "view": 0,
         "not_muscle": 0.0,
     }
-    return Draw(**{**made, **said})  # type: ignore[arg-type]
+    return Draw(**{**made, **said})
 
 
 def test_planes_of_training_and_of_inference_are_one_drawing() -> None:

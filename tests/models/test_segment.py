@@ -192,7 +192,7 @@ def test_segmenting_needs_no_torch() -> None:
         "import sys; from models.segment import load_segmenter; load_segmenter(); "
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)  # noqa: S603
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)  # noqa: S603 -- our own code
 
 
 def test_an_answer_is_kept_for_the_same_question_alone() -> None:
@@ -200,7 +200,7 @@ def test_an_answer_is_kept_for_the_same_question_alone() -> None:
     asked: list[int] = []
 
     class Counting(CardboardEngine):
-        def run(self, planes: np.ndarray) -> EngineOutput:  # type: ignore[type-arg]
+        def run(self, planes: np.ndarray) -> EngineOutput:
             asked.append(len(planes))
             return super().run(planes)
 

@@ -1,6 +1,6 @@
 """A service under clients that mean harm or are many: who else asks is answered all the while.
 
-Run: python tests/slow/flood.py [--uploads 10000] [--slow 500] [--mebibytes 1023]. Against a real
+Run: python -m tests.slow.flood [--uploads 10000] [--slow 500] [--mebibytes 1023]. Against a real
 `sonodose serve` in a process of its own, a good client asks for its work list and sends a study
 again and again, alone first, then beside each flood:
 
@@ -32,11 +32,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.app import studies  # noqa: E402
-from tests.fuzz.fuzz import FORM, form, peak_mib, served  # noqa: E402
+from tests.app import studies
+from tests.fuzz.fuzz import FORM, form, peak_mib, served
 
 MOST_WAIT_S = 30.0
 MOST_GROWTH_MIB = 100.0

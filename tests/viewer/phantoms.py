@@ -194,7 +194,7 @@ def warm_up() -> None:
 
 def run(task: AnalysisTask, progress: Callable[[Stage], None] = lambda stage: None) -> Analysis:
     """The real analysis with the knowing segmenter; slow or broken where the picture says so."""
-    app.worker.segmenter = lambda: KnowingSegmenter()  # type: ignore[assignment]
+    app.worker.segmenter = lambda: KnowingSegmenter()
     rows = _rows_of(task)
     if rows == BROKEN_ROWS:
         progress(Stage.DECODE)

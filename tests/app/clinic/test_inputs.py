@@ -117,7 +117,7 @@ def test_what_can_be_judged_at_once(make: Any, tables: ClinicalTables, name: str
         check_request(make.inputs(**changed), tables)
     assert caught.value.field == field
     assert caught.value.remedy
-    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 own bytes
+    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 -- own bytes
     assert (type(again), again.message, again.remedy) == (
         kind,
         caught.value.message,

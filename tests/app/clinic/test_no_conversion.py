@@ -64,7 +64,7 @@ def test_units_of_one_product_compare() -> None:
 def test_units_with_something_else_are_a_type_error() -> None:
     """A plain number is no Units either."""
     with pytest.raises(TypeError, match="add BOTOX Units and float"):
-        _ = ToxinUnits("BOTOX", 5.0) + 3.0  # type: ignore[operator]
+        _ = ToxinUnits("BOTOX", 5.0) + 3.0
     assert str(ToxinUnits("BOTOX", 5.0)) == "5 BOTOX Units"
 
 

@@ -182,7 +182,7 @@ def test_what_if_is_the_plan_without_the_image(make: Any, tables: ClinicalTables
     plan = plan_muscle(make.inputs(), make.observation(), tables, today=TODAY)
     again = what_if(make.inputs(), plan.volume, tables)
     assert again == plan.dose
-    assert pickle.loads(pickle.dumps(again)) == again  # noqa: S301 own bytes
+    assert pickle.loads(pickle.dumps(again)) == again  # noqa: S301 -- own bytes
 
 
 def test_json_is_plain_and_the_same_twice(make: Any, tables: ClinicalTables) -> None:
@@ -203,7 +203,7 @@ def test_product_without_the_indication_is_told_at_once(make: Any, tables: Clini
     with pytest.raises(ProductNotForIndication) as caught:
         check_request(make.inputs(muscle="soleus", indication="lower_limb_spasticity"), tables)
     assert "DYSPORT" in caught.value.remedy
-    assert pickle.loads(pickle.dumps(caught.value)).field == "product"  # noqa: S301 own bytes
+    assert pickle.loads(pickle.dumps(caught.value)).field == "product"  # noqa: S301 -- own bytes
 
 
 def test_measurement_only(make: Any, tables: ClinicalTables) -> None:

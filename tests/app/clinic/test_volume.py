@@ -464,7 +464,7 @@ def test_a_volume_lies_in_its_interval(make: Any, interval: tuple[float, float])
         method="sweep",
         published_error="-",
         sections_used=(),
-        step=None,  # type: ignore[arg-type]
+        step=None,
     )
     with pytest.raises(ValueError, match="low <= volume <= high"):
         replace(found, interval_ml=interval)
