@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imaging.arrays import GreyImage
 from models.channels import VIEW_OUTPUTS
-from models.training.data import Sample, Target
+from models.training.sample import Sample, Target
 
 _Float32 = NDArray[np.float32]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import CORRECTED_FROM_CLICKS, Calibration, Curve, Intervals, asked_case
-from models.training.evaluate import Row, score_limit
+from models.training.rows import Row, score_limit
 
 _SPECK_LOG_AREA = 4.5
 """log(true / found) of a speck under the product's smallest share of the sector."""

@@ -8,105 +8,22 @@ cut to its sector and resampled once to a square of `CACHE_SIZE` pixels.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from imaging.arrays import GreyImage
 from imaging.geometry import PixelBox
 from imaging.sector import find_sector
+from models.training.paired import DESCRIPTION, read_paired
+from models.training.sample import Sample, Target, mask_to_square, read_grey, to_square
 
-CACHE_SIZE: Final = 320
-"""Rows and columns of a cached sector crop, in pixels: more than the net sees, to zoom into."""
-
-FOLDS: Final = 5
-COLLECTIONS: Final = ("longitudinal", "long_axis_thigh", "panoramic", "transverse")
 _CONFIDENCE_WEIGHT: Final = {"high": 1.0, "medium": 0.8, "low": 0.25}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One outlined muscle of a sample."""
-
-    mask: GreyImage
-    """(CACHE_SIZE, CACHE_SIZE) uint8, 0 or 255."""
-    weight: float
-    """How much its outline is believed, 0 to 1."""
-    automatic: bool
-    """True if this is the muscle to find without a click."""
-    complete: bool
-    """True if the whole muscle lies in the picture."""
-    confidence: str
-    """`high`, `medium` or `low`, as outlined."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One image with what is known about it."""
-
-    collection: str
-    name: str
-    group: str
-    """The collection's own group with the collection's name before it: look-alikes, a person."""
-    device: str
-    view: str
-    """`long_axis` or `short_axis`."""
-    image: GreyImage
-    """(CACHE_SIZE, CACHE_SIZE) uint8."""
-    sector: PixelBox
-    """Where the crop lies in the file."""
-    path: Path
-    targets: tuple[Target, ...]
-    structures: GreyImage | None
-    """(CACHE_SIZE, CACHE_SIZE) uint8 with 0 background, 1 nerve, 2 vessel; None: not labelled."""
-    aponeurosis: GreyImage | None
-    """(CACHE_SIZE, CACHE_SIZE) uint8, 0 or 255; None: not labelled."""
-    observers_thickness_px: tuple[float, ...] = ()
-    """Belly thickness in pixels of the file that the study's observers measured."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fold:
-    """What is held out of a training: one of five folds by group, collections, devices."""
-
-    fold: int | None = None
-    collections: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
-
-    def holds(self, sample: Sample, folds: Mapping[str, int]) -> bool:
-        """True if the sample is held out, so not trained on."""
-        return (
-            sample.collection in self.collections
-            or sample.device in self.devices
-            or (self.fold is not None and folds.get(sample.group) == self.fold)
-        )
-
-
-def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
-    """Nothing; the parser knows what can be held out."""
-    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="hold this fold out")
-    parser.add_argument(
-        "--without-collection", action="append", default=[], choices=COLLECTIONS, metavar="NAME"
-    )
-    parser.add_argument("--without-device", action="append", default=[], metavar="NAME")
-
-
-def fold_of(asked: argparse.Namespace) -> Fold:
-    """What the arguments of `add_fold_arguments` hold out."""
-    return Fold(
-        fold=asked.fold,
-        collections=tuple(asked.without_collection),
-        devices=tuple(asked.without_device),
-    )
 
 
 def load_samples(folder: Path) -> list[Sample]:
@@ -121,9 +38,6 @@ def load_samples(folder: Path) -> list[Sample]:
     for name, reader in readers.items():
         if (folder / name / "manifest.csv").exists():
             samples.extend(reader(folder / name))
-    # Here, because that module reads this one.
-    from models.training.paired import DESCRIPTION, read_paired
-
     for description in sorted(folder.glob(f"*/{DESCRIPTION}")):
         samples.extend(read_paired(description.parent))
     if not samples:
@@ -131,58 +45,6 @@ def load_samples(folder: Path) -> list[Sample]:
             f"no collection with a manifest.csv or a collection.json under {folder}"
         )
     return samples
-
-
-def folds_by_group(samples: Sequence[Sample], *, seed: int = 0) -> dict[str, int]:
-    """Group → fold 0 to 4, dealt out within each collection and device from a seed."""
-    strata: dict[tuple[str, str], list[str]] = {}
-    for sample in samples:
-        groups = strata.setdefault((sample.collection, sample.device), [])
-        if sample.group not in groups:
-            groups.append(sample.group)
-    dealt: dict[str, int] = {}
-    for number, key in enumerate(sorted(strata)):
-        groups = sorted(strata[key])
-        random.Random(f"{seed} {number}").shuffle(groups)  # noqa: S311 - a split, not a secret
-        # A device that is one single group goes to the last fold: held out once, by itself.
-        first = FOLDS - 1 if len(groups) == 1 else 0
-        for place, group in enumerate(groups):
-            dealt.setdefault(group, (first + place) % FOLDS)
-    return dealt
-
-
-def thinned(samples: Sequence[Sample], most: int) -> list[Sample]:
-    """At most so many samples of each group, spread evenly over it, in the given order."""
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.group, []).append(sample)
-    return [
-        own[place]
-        for own in groups.values()
-        for place in sorted({round(k * (len(own) - 1) / max(1, most - 1)) for k in range(most)})
-    ]
-
-
-def read_grey(path: Path) -> GreyImage:
-    """(rows, columns) uint8 of an image file; FileNotFoundError if it cannot be read."""
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise FileNotFoundError(f"not a readable image: {path}")
-    return np.asarray(image, np.uint8)
-
-
-def to_square(image: GreyImage, sector: PixelBox, size: int = CACHE_SIZE) -> GreyImage:
-    """(size, size) uint8: the sector of an image, resampled."""
-    cut = np.ascontiguousarray(image[sector.slices])
-    shrinks = cut.shape[0] > size or cut.shape[1] > size
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(cut, (size, size), interpolation=method), np.uint8)
-
-
-def mask_to_square(mask: NDArray[Any], sector: PixelBox) -> GreyImage:
-    """(CACHE_SIZE, CACHE_SIZE) uint8 0/255: the sector of a mask that is not 0 inside."""
-    grey = np.where(mask > 0, 255, 0).astype(np.uint8)
-    return np.where(to_square(grey, sector) > 127, 255, 0).astype(np.uint8)
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:

@@ -21,8 +21,8 @@ from models.engine import OnnxEngine
 from models.network import MuscleNet
 from models.torch_engine import TorchEngine
 from models.training.calibrate import calibrate
-from models.training.evaluate import read_rows
 from models.training.promises import table
+from models.training.rows import read_rows
 
 INTENDED_USE: Final = (
     "Research and decision support: proposes the outline of a skeletal muscle, and nerves and "

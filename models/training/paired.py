@@ -25,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 
 from imaging.sector import find_sector
-from models.training.data import Sample, Target, mask_to_square, read_grey, to_square
+from models.training.sample import Sample, Target, mask_to_square, read_grey, to_square
 
 DESCRIPTION: Final = "collection.json"
 _WEIGHT: Final = {"high": 1.0, "medium": 0.8, "low": 0.25}

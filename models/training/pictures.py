@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from imaging.arrays import ColourImage, GreyImage
 from models.card import Calibration
 from models.training.calibrate import trusted_rows, weights_by_group
-from models.training.data import Sample
-from models.training.evaluate import Row
+from models.training.rows import Row
+from models.training.sample import Sample
 
 _TILE_PX = 220
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from models.card import Calibration, Curve
 from models.training.calibrate import calibrate, case_of, nothing_found, trusted_rows
-from models.training.evaluate import Report, Row, figure, quantile_over_images, report
+from models.training.figures import Report, figure, quantile_over_images, report
+from models.training.rows import Row
 
 _PARTS = 5
 

