@@ -81,6 +81,8 @@ ALIKE: dict[str, str] = {
     "exactly the tolerance below",
     "dose_rows same and age is not None and (age < i.age_min_years)  →  same and age < "
     "i.age_min_years": "an unknown age was refused before",
+    "follow_up after is None or today is None or after.po…  →  after is None or after.po…": "told "
+    "to the type checker: without today there is nothing after",
     "dosing units < dose.label_min_unit…  →  units <= dose.label_min_unit…": "no dose is exactly "
     "the tolerance below",
 }
