@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from api import problems
-from app import reporting
+from app import pictures, reporting
 from app.analysis import SourceFile
 from app.clinic.errors import ClinicError
 from app.clinic.tables import load_tables
@@ -71,7 +71,7 @@ def plan_files(inputs: Sequence[Path], request_json: str, out: Path | None) -> i
         verifier=None,
     )
     for name, make in (
-        ("overlay.png", reporting.overlay_png),
+        ("overlay.png", pictures.overlay_png),
         ("seg.dcm", reporting.seg),
         ("sr.dcm", reporting.sr),
     ):

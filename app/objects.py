@@ -16,7 +16,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app import reporting
+from app import pictures, reporting
 from app.analysis import SourceFile, State
 from app.archive import add_made
 from app.blobs import Blobs
@@ -57,15 +57,15 @@ KINDS: Mapping[str, ObjectKind] = {
             name="overlay.png",
             media_type="image/png",
             of_frame=True,
-            make=reporting.overlay_png,
+            make=pictures.overlay_png,
         ),
         ObjectKind(
             name="overlay.svg",
             media_type="image/svg+xml",
             of_frame=True,
-            make=reporting.overlay_svg,
+            make=pictures.overlay_svg,
         ),
-        ObjectKind(name="mask.png", media_type="image/png", of_frame=True, make=reporting.mask_png),
+        ObjectKind(name="mask.png", media_type="image/png", of_frame=True, make=pictures.mask_png),
         ObjectKind(name="seg.dcm", media_type=DICOM, of_frame=True, make=reporting.seg),
         ObjectKind(
             name="sr.dcm",
@@ -87,7 +87,7 @@ KINDS: Mapping[str, ObjectKind] = {
             name="overlay.webp",
             media_type="image/webp",
             of_frame=False,
-            make=reporting.overlay_webp,
+            make=pictures.overlay_webp,
         ),
         ObjectKind(
             name="plan.pdf", media_type="application/pdf", of_frame=False, make=reporting.pdf

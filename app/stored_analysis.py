@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,14 @@ from imaging.dicom.instance import NewInstance, derived_uid, header_of
 from imaging.dicom.sr import PredecessorDocument
 from imaging.dicom.state import state_class
 from imaging.dicom.ultrasound import StudyFacts
+from imaging.frame import Clip, ImageIdentity
 from imaging.limits import DecodeLimits
 from imaging.mask import LabelMasks, masks_from_png
-from imaging.read import peek
+from imaging.read import peek, read_clip
 
 IMAGE_SERIES_NUMBER = 9006
+STANDARD_FRAME_MS = 40.0
+"""Of a clip that does not tell its pace."""
 FrameRecord = Mapping[str, Any]
 """What the plan says of one frame."""
 
@@ -258,4 +261,25 @@ def calibration_of(record: FrameRecord) -> Calibration | None:
         column_mm_per_px=used["column_mm_per_px"],
         provenance=CalibrationProvenance(used["provenance"]),
         note=used["note"],
+    )
+
+
+def decoded(source: SourceFile, frames: list[int] | None) -> Clip:
+    """The frames of a file that are named by their numbers; None asks for all."""
+    return read_clip(Path(source.path), name=source.name, frames=frames, limits=DecodeLimits())
+
+
+def identity_of(stored: StoredAnalysis, identity: ImageIdentity | None) -> ImageIdentity:
+    """Whose the image is: as it says itself, or as the request says where it names nobody."""
+    if identity is not None and (identity.patient_id or identity.patient_name):
+        return identity
+    patient, study = stored.request.get("patient") or {}, stored.request.get("study") or {}
+    known = identity or ImageIdentity()
+    return replace(
+        known,
+        patient_id=patient.get("id"),
+        issuer=patient.get("issuer"),
+        patient_name=patient.get("name"),
+        birth_date=known.birth_date or (patient.get("birth_date") or "").replace("-", "") or None,
+        study_instance_uid=known.study_instance_uid or study.get("instance_uid"),
     )

@@ -16,7 +16,7 @@ import pydicom
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 
-from app import reporting
+from app import pictures, reporting
 from app.analysis import State
 from app.errors import NoObject
 from app.stored_analysis import StoredAnalysis
@@ -51,14 +51,14 @@ def test_the_overlay_shows_the_frame_with_the_sites(stored: StoredAnalysis) -> N
     """Without a frame's key the picture is of a frame that has a site, and it is a colour PNG."""
     shown = {site["frame_key"] for site in stored.plan["sites"]}
     assert stored.frame(None)["key"] in shown
-    picture = cv2.imdecode(np.frombuffer(reporting.overlay_png(stored), np.uint8), cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(np.frombuffer(pictures.overlay_png(stored), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 256
 
 
 def test_the_svg_holds_a_hostile_name_as_text(stored: StoredAnalysis) -> None:
     """A patient's name that is markup stays text in the drawing."""
-    drawing = reporting.overlay_svg(stored).decode()
+    drawing = pictures.overlay_svg(stored).decode()
     assert "<b>" not in drawing
     assert "Smith" in drawing
 
@@ -66,7 +66,7 @@ def test_the_svg_holds_a_hostile_name_as_text(stored: StoredAnalysis) -> None:
 def test_an_unanalysed_frame_is_named(stored: StoredAnalysis) -> None:
     """A frame that was not analysed is refused with those that were."""
     with pytest.raises(NoObject, match="was not analysed"):
-        reporting.overlay_png(stored, "77")
+        pictures.overlay_png(stored, "77")
 
 
 def test_the_objects_point_to_the_study(stored: StoredAnalysis) -> None:
@@ -175,7 +175,7 @@ def test_the_bundle_is_fhir(stored: StoredAnalysis, verifier: str | None) -> Non
 
 def test_the_picture_is_made_again_byte_for_byte(stored: StoredAnalysis) -> None:
     """Overlay, drawing, page and bundle are the same each time they are asked for."""
-    for make in (reporting.overlay_png, reporting.overlay_svg, reporting.pdf, reporting.fhir):
+    for make in (pictures.overlay_png, pictures.overlay_svg, reporting.pdf, reporting.fhir):
         assert make(stored) == make(stored)
 
 
@@ -183,4 +183,4 @@ def test_a_lost_source_is_no_silent_picture(stored: StoredAnalysis, tmp_path: Pa
     """If the stored image is gone, no picture is drawn on something else."""
     gone = replace(stored, sources=(replace(stored.sources[0], path=str(tmp_path / "none")),))
     with pytest.raises(UnreadableFile):
-        reporting.overlay_png(gone)
+        pictures.overlay_png(gone)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from app import reporting
+from app import pictures, reporting
 from app.errors import NoObject
 from app.stored_analysis import StoredAnalysis
 from imaging.dicom.sr import predecessor
@@ -393,7 +393,7 @@ def test_every_uid_of_ours_lies_under_the_site_s_root(kind: str, plain: StoredAn
 
 def test_a_clip_s_overlay_moves(clip: StoredAnalysis) -> None:
     """The animation has a picture for each analysed frame, all of one size, at the clip's pace."""
-    moving = Image.open(io.BytesIO(reporting.overlay_webp(clip)))
+    moving = Image.open(io.BytesIO(pictures.overlay_webp(clip)))
     assert moving.n_frames == len(clip.plan["frames"])
     moving.seek(1)
     moving.load()
@@ -403,26 +403,26 @@ def test_a_clip_s_overlay_moves(clip: StoredAnalysis) -> None:
 def test_a_still_does_not_move(tmp_path: Path) -> None:
     """A still has no animation, and the refusal says so."""
     with pytest.raises(NoObject, match="does not move"):
-        reporting.overlay_webp(stored_plan(tmp_path, frames=1))
+        pictures.overlay_webp(stored_plan(tmp_path, frames=1))
 
 
 def test_any_frame_has_its_picture(clip: StoredAnalysis) -> None:
     """A frame that was not analysed is shown without a contour and says that it was not."""
     frames = [f for f in clip.plan["frames"] if f["key"] != "4"]
     some = replace(clip, plan={**clip.plan, "frames": frames})
-    drawing = reporting.overlay_svg(some, "4").decode()
+    drawing = pictures.overlay_svg(some, "4").decode()
     assert "not analysed" in drawing
     assert "SUGGESTION" in drawing
     assert "Smith Ada" in drawing
     assert "P-1" in drawing
     with pytest.raises(NoObject, match="was not analysed"):
-        reporting.overlay_svg(some, "6")
+        pictures.overlay_svg(some, "6")
 
 
 def test_two_identifiers_stand_on_every_picture_and_page(plain: StoredAnalysis) -> None:
     """Of a plain picture they are the request's: on overlay, page and bundle."""
-    assert "Smith Ada" in reporting.overlay_svg(plain).decode()
-    assert "P-1" in reporting.overlay_svg(plain).decode()
+    assert "Smith Ada" in pictures.overlay_svg(plain).decode()
+    assert "P-1" in pictures.overlay_svg(plain).decode()
     with pypdfium2.PdfDocument(reporting.pdf(plain)) as document:
         words = document[0].get_textpage().get_text_range()
     assert "Smith Ada" in words
