@@ -77,6 +77,8 @@ def create_app(services: Services) -> FastAPI:
         # The bundled pages load scripts from another host, which the policy of ours forbids.
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own spans would name paths and queries, and with them patients; ours do not.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         middleware=[
             Middleware(Edge, services=services, metrics=metrics),
             Middleware(
@@ -114,7 +116,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(catalogue.problem_router)
     viewer = StaticFiles(directory=STATIC, html=True, check_dir=False)
     app.mount("/", GZipMiddleware(viewer, minimum_size=1024), name="viewer")
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app
 
 

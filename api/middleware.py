@@ -18,6 +18,7 @@ from api.metrics import Metrics
 from api.problems import EdgeProblem
 from app.audit import AuditEntry
 from app.services import Services
+from app.tracing import Span, begin_request
 from imaging.errors import TooLarge
 
 API_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
@@ -61,6 +62,7 @@ class Edge:
         policy = API_POLICY if scope["path"].startswith(API_PATHS) else PAGE_POLICY
         if scope["path"] in SIGN_IN_PATHS:
             policy = SIGN_IN_POLICY
+        span = begin_request(self._services.traces, dict(scope["headers"]))
         status = 500
         started = False
 
@@ -91,7 +93,7 @@ class Edge:
             answer = problems.respond(body, Request(scope))
             await answer(scope, receive, send_marked)
         finally:
-            self._record(scope, state, status, time.perf_counter() - began)
+            self._record(scope, state, status, time.perf_counter() - began, span)
 
     def _timed(self, scope: Scope, receive: Receive) -> Receive:
         """`receive` that refuses a body which is packed, pauses, or comes in drop by drop."""
@@ -147,12 +149,24 @@ class Edge:
 
         return counted
 
-    def _record(self, scope: Scope, state: dict[str, Any], status: int, seconds: float) -> None:
+    def _record(
+        self, scope: Scope, state: dict[str, Any], status: int, seconds: float, span: Span
+    ) -> None:
         route = getattr(scope.get("route"), "path", None) or "(none)"
         method = scope["method"] if scope["method"] in METHODS else "(other)"
         self._metrics.request(method, route, status, seconds)
         if "problem" in state:
             self._metrics.problem(route, state["problem"])
+        span.end(
+            {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "sonodose.request_id": state["request_id"],
+            },
+            name=f"{method} {route}",
+            error=state.get("problem", "internal") if status >= 500 else None,
+        )
         log.info(
             "request",
             extra={

@@ -68,6 +68,7 @@ KINDS: Mapping[str, Kind] = {
     "stale_edit": Kind(412, "Somebody else was faster"),
     "idempotency_conflict": Kind(422, "The Idempotency-Key was used before"),
     "instance_conflict": Kind(409, "The image is known with other bytes"),
+    "telemetry_missing": Kind(503, "Traces cannot be made"),
     "tampered": Kind(503, "Tables or weights are not as released"),
     "too_busy": Kind(429, "Too busy"),
     "disk_full": Kind(429, "No space left"),

@@ -13,6 +13,7 @@
     │   └── ConfirmationRefused   stops, unanswered questions or a nominal scale
     ├── Tampered              (app/shipped.py) a table or the weights are not as released
     ├── RulesRefused          a file of routing rules that cannot be used
+    ├── TelemetryMissing      traces are asked for without the packages that make them
     ├── StaleEdit             somebody else changed the analysis first
     ├── IdempotencyConflict   one Idempotency-Key, two different requests
     ├── InstanceConflict      other bytes under a known SOP Instance UID
@@ -99,6 +100,12 @@ class RulesRefused(AppError):
     """The file of routing rules cannot be used; the message names lines and fields."""
 
     code = "rules_refused"
+
+
+class TelemetryMissing(AppError):
+    """Traces are asked for, and the packages that make them are not installed."""
+
+    code = "telemetry_missing"
 
 
 class StaleEdit(AppError):

@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from app import audit, outbox
+from app import audit, outbox, tracing
 from app.analysis import Analysis, SourceFile, Stage, State
 from app.blobs import Blobs
 from app.clinic.errors import ClinicError
@@ -55,6 +55,7 @@ class Lease:
     revision: int
     attempt: int
     task: AnalysisTask
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +80,7 @@ def enqueue(session: Session, analysis_id: str, revision: int, at: dt.datetime) 
             state="queued",
             attempts=0,
             cancel=False,
+            traceparent=tracing.traceparent(),
             created_at=at,
         )
     )
@@ -101,10 +103,11 @@ class JobRunner:
         settings: Settings,
         run: Run,
         make_place: Callable[[], Place],
+        traces: tracing.Traces,
         canary: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self._store, self._blobs, self._hub, self._settings = store, blobs, hub, settings
-        self._run = run
+        self._run, self._traces = run, traces
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
         self._lanes = [_Lane(make_place()) for _ in range(settings.workers)]
         self._work = threading.Condition()
@@ -280,6 +283,7 @@ class JobRunner:
             analysis_id=job.analysis_id,
             revision=job.revision,
             attempt=job.attempts,
+            traceparent=job.traceparent,
             task=AnalysisTask(
                 sources=tuple(
                     SourceFile(
@@ -300,8 +304,9 @@ class JobRunner:
     def _work_on(self, lane: _Lane, lease: Lease) -> None:
         began = time.monotonic()
         try:
-            future = lane.place.run(with_stages, self._run, lease.task)
-            analysis = lane.place.result(future, within_s=self._settings.job_time_limit_s)
+            with self._traces.job(lease.traceparent, _told(lease)) as trail:
+                future = lane.place.run(with_stages, self._run, lease.task, trail)
+                analysis = lane.place.result(future, within_s=self._settings.job_time_limit_s)
         except ClusterLost as away:
             log.warning("job %s waits: %s", lease.job_id, away.message)
             self._give_back(lease)
@@ -407,6 +412,15 @@ class JobRunner:
                 stage = self.stage(job.analysis_id)
                 job.stage = None if stage is None else stage.value
             return [job.analysis_id for job in jobs if job.cancel]
+
+
+def _told(lease: Lease) -> dict[str, str | int]:
+    """What a job's span says of it."""
+    return {
+        "sonodose.analysis": lease.analysis_id,
+        "sonodose.revision": lease.revision,
+        "sonodose.attempt": lease.attempt,
+    }
 
 
 def _takeable() -> Any:

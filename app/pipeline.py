@@ -72,9 +72,11 @@ def analyse(
             today=today,
             moved_sites=moved_sites(request, used),
         )
+    document = plan_document(request, used, observation.view, plan, tables)
+    progress(Stage.RENDER)
     return Analysis(
         state=state,
-        plan=plan_document(request, used, observation.view, plan, tables),
+        plan=document,
         masks={frame.key: label_map(frame) for frame in used},
     )
 

@@ -254,6 +254,7 @@ class JobRow(Row):
     attempts: Mapped[int]
     cancel: Mapped[bool]
     stage: Mapped[str | None] = mapped_column(String(16))
+    traceparent: Mapped[str | None] = mapped_column(String(55))
     owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[dt.datetime | None]
     created_at: Mapped[dt.datetime]

@@ -26,6 +26,7 @@ from app.quiet import QuietWatch
 from app.routing import Rules, load_rules
 from app.settings import Settings
 from app.store import Store
+from app.tracing import Traces
 from app.upkeep import tidy
 from app.worker import run_analysis, warm_up
 from imaging.limits import DecodeLimits
@@ -50,6 +51,7 @@ class Services:
     runner: JobRunner
     quiet: QuietWatch
     courier: Courier
+    traces: Traces
     closing: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
@@ -98,6 +100,7 @@ class Services:
         self.views.note(_of_service("service.stopped"))
         self.views.close()
         self.syslog.close()
+        self.traces.close()
         self.store.close()
 
 
@@ -128,12 +131,12 @@ def open_services(
 ) -> Services:
     """The parts for these settings, not yet started.
 
-    Raises TableError for bad dose tables and RulesRefused for bad routing rules.
+    Raises TableError for bad dose tables, RulesRefused for bad routing rules, and TelemetryMissing.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store(settings.database)
     blobs = open_blobs(settings)
-    hub = Hub()
+    hub, traces = Hub(), Traces(settings.otlp_endpoint)
     tables = load_tables(settings.table_override)
     door = Door(memory_bytes=settings.job_memory_bytes, warm_up=get_ready)
     runner = JobRunner(
@@ -143,6 +146,7 @@ def open_services(
         settings=settings,
         run=run,
         make_place=place_maker(settings, warm),
+        traces=traces,
         canary=None if warm is None else canary.check,
     )
     return Services(
@@ -166,4 +170,5 @@ def open_services(
             settings=settings,
         ),
         courier=Courier(store=store, blobs=blobs, door=door, settings=settings),
+        traces=traces,
     )

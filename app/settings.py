@@ -196,6 +196,12 @@ class Settings(BaseSettings):
         description="json: one object a line, a line for each request, without patient data: "
         "UIDs as hashes with the site's key, errors without their words.",
     )
+    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://[^/?#@]+(/[^?#]*)?$")] | None = Field(
+        default=None,
+        description="Where OpenTelemetry traces go, OTLP over HTTP: http://collector:4318; unset: "
+        "none are made. Needs sonodose[telemetry]; OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER "
+        "and their like count.",
+    )
     executor: Literal["processes", "dask"] = Field(
         default="processes",
         description="Who does the jobs: processes of this machine, or a Dask cluster. With dask "

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 
+from app import tracing
 from app.analysis import Analysis, SourceFile, Stage
 from app.clinic.inputs import PriorTreatment
 from app.clinic.tables import ClinicalTables, load_tables
@@ -88,10 +89,15 @@ def _wanted(source: SourceFile, request: StudyRequest) -> list[int] | None:
     )
 
 
-def with_stages(work: Work, task: AnalysisTask) -> Analysis:
+def with_stages(work: Work, task: AnalysisTask, trail: tracing.Trail | None = None) -> Analysis:
     """What `work` makes of the task, its files at hand and its stages told."""
-    with fetched(task.sources) as sources:
-        return work(replace(task, sources=sources), tell_stage)
+    with fetched(task.sources) as sources, tracing.stage_spans(trail) as begun:
+
+        def progress(stage: Stage) -> None:
+            tell_stage(stage)
+            begun(stage.value)
+
+        return work(replace(task, sources=sources), progress)
 
 
 def run_analysis(

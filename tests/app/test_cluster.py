@@ -20,6 +20,7 @@ from tests import cluster
 from tests.app import workloads
 from tests.app.conftest import send, state_of, until
 from tests.app.test_jobs import jobs_of
+from tests.collector import collecting
 
 OnDask = Callable[..., Services]
 scale = pytest.mark.skipif(
@@ -105,6 +106,17 @@ def test_a_job_takes_a_worker_that_has_what_it_needs(on_dask: OnDask, scheduler:
         assert state_of(parts, analysis_id).state == "running"
         with cluster.worker(scheduler, "--resources", "GPU=1"):
             until(parts, analysis_id, "draft")
+
+
+@scale
+def test_a_trace_reaches_the_worker(on_dask: OnDask, scheduler: str) -> None:
+    """The stages that a worker of the cluster tells are spans under the job's."""
+    with collecting() as collector, cluster.worker(scheduler):
+        parts = on_dask(workloads.brief, otlp_endpoint=collector.address)
+        until(parts, send(parts), "draft")
+        spans = collector.until(lambda seen: {"segment", "job"} <= {span.name for span in seen})
+    ids = {span.name: span.id for span in spans}
+    assert {span.name: span.parent for span in spans} == {"segment": ids["job"], "job": ""}
 
 
 @scale
