@@ -17,14 +17,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import httpx
 import jwt
 
 from api.principal import Principal
 from api.problems import EdgeProblem
-from app.settings import LOOPBACK, Scope, Settings
+from app.destinations import in_clear, place_of
+from app.settings import Scope, Settings
 
 TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 1 << 20
@@ -50,7 +51,9 @@ class Issuer:
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings, self._clock = settings, clock
         self._issuer = settings.oidc_issuer or ""
-        self._hosts = frozenset(settings.oidc_hosts) or {urlsplit(self._issuer).hostname or ""}
+        own = place_of(self._issuer)
+        listed = settings.oidc_hosts or ([] if own is None else [own[1]])
+        self._hosts = frozenset(host.lower() for host in listed)
         self._lock = threading.Lock()
         self._keys: Mapping[str, jwt.PyJWK] = {}
         self._fetched = self._tried = float("-inf")
@@ -214,10 +217,8 @@ class Issuer:
 
     def _check_host(self, address: str) -> None:
         """Raises EdgeProblem unless the host is listed, and reached by TLS or on this machine."""
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-        safe = parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK)
-        if not safe or host not in self._hosts:
+        place = place_of(address)
+        if place is None or in_clear(*place) or place[1] not in self._hosts:
             raise _unreachable()
 
     def _ask(self, method: str, address: str, form: Mapping[str, Any] | None = None) -> Any:
@@ -237,10 +238,11 @@ class Issuer:
                         raise _unreachable()
         except httpx.HTTPError:
             raise _unreachable() from None
-        if answer.status_code >= 500:
-            raise _unreachable()
-        if answer.status_code != 200:
+        if method == "POST" and 400 <= answer.status_code < 500:
             raise _refused("The identity provider refused.")
+        if answer.status_code != 200:
+            # Nobody's sign-in is to blame where its own documents are not there, or are elsewhere.
+            raise _unreachable()
         try:
             found = json.loads(bytes(body))
         except (ValueError, RecursionError):

@@ -28,7 +28,8 @@ def rsa_key() -> rsa.RSAPrivateKey:
 class MockIssuer:
     """Signs what it is asked to, gives out its public keys and counts how often they are asked for.
 
-    `person` is who signs in at its page; `codes` are the sign-ins under way.
+    `person` is who signs in at its page; `codes` are the sign-ins under way. While `moved` names an
+    address, keys and tokens are redirected there.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class MockIssuer:
         self.codes: dict[str, dict[str, str]] = {}
         self.key_fetches = 0
         self.down = False
+        self.moved = ""
         self.url = ""
 
     def token(
@@ -108,6 +110,8 @@ def mock_issuer() -> Iterator[MockIssuer]:
             asked = urlsplit(self.path)
             if issuer.down:
                 self._answer(503, {})
+            elif issuer.moved and asked.path == "/keys":
+                self._redirect(307, issuer.moved)
             elif asked.path == "/.well-known/openid-configuration":
                 self._answer(
                     200,
@@ -126,18 +130,23 @@ def mock_issuer() -> Iterator[MockIssuer]:
                 query = {name: values[0] for name, values in parse_qs(asked.query).items()}
                 code = f"code-{len(issuer.codes) + 1}"
                 issuer.codes[code] = query
-                self.send_response(303)
-                back = f"{query['redirect_uri']}?code={code}&state={query['state']}"
-                self.send_header("Location", back)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                self._redirect(303, f"{query['redirect_uri']}?code={code}&state={query['state']}")
             else:
                 self._answer(404, {})
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            if issuer.moved:
+                self._redirect(307, issuer.moved)
+                return
             tokens = issuer.redeem(parse_qs(body)) if self.path == "/token" else None
             self._answer(400 if tokens is None else 200, tokens or {"error": "invalid_grant"})
+
+        def _redirect(self, status: int, address: str) -> None:
+            self.send_response(status)
+            self.send_header("Location", address)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def _answer(self, status: int, body: dict[str, Any]) -> None:
             data = json.dumps(body).encode()

@@ -9,6 +9,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,8 +21,10 @@ from starlette.testclient import TestClient
 
 from api.auth import ALL_SCOPES
 from api.deps import DECLARED
+from api.oidc import Issuer
+from api.problems import EdgeProblem
 from api.rates import Buckets
-from app.settings import SCOPES
+from app.settings import SCOPES, Settings
 from tests.api.conftest import ANALYSES, Serve, assert_problem, draft, filled, parts_of, post
 from tests.api.issuer import AUDIENCE, CLIENT, MockIssuer, mock_issuer, rsa_key
 from tests.api.test_edge import bearer, key
@@ -302,6 +305,55 @@ def test_keys_come_from_listed_hosts_alone(serve: Serve, issuer: MockIssuer) -> 
     answer = client.get(ANALYSES, headers=carrying(issuer.token(scope="sonodose.read")))
     assert_problem(answer, 503, "sign_in_unavailable")
     assert issuer.key_fetches == 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://login.example@evil.example/keys",
+        "https://evil.example\\@login.example/keys",
+        "https://login.example\\.evil.example/keys",
+        "https://evil.example#@login.example/keys",
+        "https://login.example.evil.example/keys",
+        "https://login.example./keys",
+        "https://login.example /keys",
+        "https://login.example\n.evil.example/keys",
+        "https://login.example%2eevil.example/keys",
+        "https://log\u0131n.example/keys",
+        "//login.example/keys",
+        "http://login.example/keys",
+        "ftp://login.example/keys",
+        "https://169.254.169.254/keys",
+        "https://2852039166/keys",
+        "http://127.0.0.1/keys",
+        "",
+    ],
+)
+def test_an_address_of_the_provider_is_read_in_one_way(address: str, tmp_path: Path) -> None:
+    """No spelling that another reader of addresses may take for another host gets through."""
+    settings = Settings(
+        data_dir=tmp_path, oidc_issuer="https://login.example", oidc_hosts=["Login.Example"]
+    )
+    issuer = Issuer(settings)
+    with pytest.raises(EdgeProblem, match="does not answer"):
+        issuer._check_host(address)
+    for listed in ("https://login.example/keys", "https://LOGIN.example:8443/keys?a=b"):
+        issuer._check_host(listed)
+        assert httpx.URL(listed).host == "login.example"
+
+
+def test_no_redirect_of_the_provider_is_followed(serve: Serve, issuer: MockIssuer) -> None:
+    """Keys are not taken, nor is a sign-in's code sent, where a listed host sends us on to."""
+    with mock_issuer() as elsewhere:
+        elsewhere.keys = issuer.keys
+        issuer.moved = f"{elsewhere.url}/keys"
+        client = browser(serve, issuer)
+        token = issuer.token(scope="sonodose.read")
+        assert_problem(client.get(ANALYSES, headers=carrying(token)), 503, "sign_in_unavailable")
+        assert elsewhere.key_fetches == 0
+        elsewhere.codes = issuer.codes
+        assert "does not answer as it should" in sign_in(client, issuer).text
+        assert len(issuer.codes) == 1, "the code was redeemed elsewhere"
 
 
 def test_elliptic_keys_are_taken_where_set(serve: Serve, issuer: MockIssuer) -> None:

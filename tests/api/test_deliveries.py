@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trustme
 from pydantic import ValidationError
@@ -21,14 +22,15 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
-from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+from standardwebhooks.webhooks import Webhook as Verifier
+from standardwebhooks.webhooks import WebhookVerificationError
 from starlette.testclient import TestClient
 
 from app import audit
 from app.clinic.cautions import safety_questions
 from app.clinic.tables import load_tables
-from app.destinations import StoreDestination, StowDestination
-from app.sending import SendFailed, signature, stow
+from app.destinations import Secret, StoreDestination, StowDestination, Webhook, place_of
+from app.sending import SendFailed, signature, stow, webhook
 from app.settings import Settings
 from app.worker import run_analysis
 from tests.api.conftest import ANALYSES, Serve, assert_problem, draft, parts_of, post
@@ -249,6 +251,74 @@ def test_a_place_that_cannot_be_safe_is_no_setting(bad: dict[str, Any], tmp_path
         Settings(data_dir=tmp_path, destinations=[bad])
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://2130706433/",
+        "http://0x7f000001/",
+        "http://0177.0.0.1/",
+        "http://127.1/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[::1%25lo]/",
+        "http://localhost./",
+        "http://localhost.evil.example/",
+        "http://localhost@evil.example/",
+        "http://@evil.example/",
+        "https://evil.example\\@pacs.example/",
+        "https://pacs.example /",
+        "https://pacs.example\n.evil.example/",
+        "https://p\u0430cs.example/",
+        "https://pacs.example:port/",
+        "https:///dicom-web",
+        "https:pacs.example",
+        "https://pacs.example/?to=x",
+        "https://pacs.example/#x",
+    ],
+)
+def test_an_address_has_one_meaning(url: str, tmp_path: Path) -> None:
+    """Other spellings of this machine are not this machine, and what two readers of addresses may
+    take for two hosts is no address."""
+    with pytest.raises(ValidationError):
+        Settings(data_dir=tmp_path, destinations=[{"kind": "stow", "name": "p", "url": url}])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8042/dicom-web",
+        "HTTP://LocalHost:8042/dicom-web",
+        "http://[::1]/dicom-web",
+        "https://10.1.2.3/dicom-web/",
+        "https://[fd00::1]:8443/dicom-web",
+        "https://pacs_1.hospital.example",
+    ],
+)
+def test_a_listed_place_may_be_anywhere(url: str, tmp_path: Path) -> None:
+    """A PACS is on a private address: the list rules, and what it says is what is called."""
+    given = {"kind": "stow", "name": "p", "url": url}
+    (place,) = Settings(data_dir=tmp_path, destinations=[given]).destinations
+    assert isinstance(place, StowDestination)
+    assert place_of(place.url) == (httpx.URL(place.url).scheme, httpx.URL(place.url).host)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No object and no event goes where a listed place sends us on to, not even to itself."""
+    monkeypatch.setenv("PLACE_SECRET", SECRET)
+    with receiving() as listed, receiving() as elsewhere:
+        listed.answer = lambda _: status
+        hook = Webhook(name="w", url=listed.address, secret=Secret(env="PLACE_SECRET"))
+        for leads_to in (elsewhere.address, f"{listed.address}/other"):
+            listed.headers["Location"] = leads_to
+            listed.received.clear()
+            with pytest.raises(SendFailed, match=str(status)):
+                stow(StowDestination(kind="stow", name="p", url=listed.address), b"instance")
+            with pytest.raises(SendFailed, match=str(status)):
+                webhook(hook, "msg_1", 1, b"{}")
+            assert [each.path for each in listed.received] == ["/studies", "/"]
+        assert elsewhere.received == []
+
+
 def test_a_missing_secret_is_told(serve: Serve) -> None:
     """Without its secret nothing is sent, and the reason names where it was looked for."""
     with receiving() as receiver:
@@ -347,7 +417,7 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
     ours = signature(SECRET, "msg_1", at, body)
     import datetime as dt
 
-    theirs = Webhook(SECRET).sign("msg_1", dt.datetime.fromtimestamp(at, tz=dt.UTC), body.decode())
+    theirs = Verifier(SECRET).sign("msg_1", dt.datetime.fromtimestamp(at, tz=dt.UTC), body.decode())
     assert ours == theirs
     with pytest.raises(SendFailed, match="base64"):
         signature("whsec_not base64", "msg_1", at, body)
@@ -368,7 +438,7 @@ def test_events_are_told_signed_and_without_a_patient(
         client = serve(run_analysis, webhooks=[hook(receiver)], delivery_pause_s=PAUSE_S)
         body = confirmed(client, patient={"id": "P-1", "name": "Example^Ada", "age_years": 54})
         ended(client, body["id"], 2)
-    told = [Webhook(SECRET).verify(r.body.decode(), r.headers) for r in receiver.received]
+    told = [Verifier(SECRET).verify(r.body.decode(), r.headers) for r in receiver.received]
     assert sorted(each["type"] for each in told) == [
         "analysis.confirmed",
         "analysis.draft",
@@ -387,7 +457,7 @@ def test_events_are_told_signed_and_without_a_patient(
         assert b"P-1" not in received.body
     forged = dict(first.headers, **{"webhook-signature": "v1,AAAA"})
     with pytest.raises(WebhookVerificationError):
-        Webhook(SECRET).verify(first.body.decode(), forged)
+        Verifier(SECRET).verify(first.body.decode(), forged)
 
 
 def test_a_failed_delivery_is_an_event(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
