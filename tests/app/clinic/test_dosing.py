@@ -319,7 +319,29 @@ def test_a_part_row_says_for_how_much_it_is(make: Any, tables: ClinicalTables) -
         tables,
     )
     assert dose.group_part == "fascicle"
-    assert any("one fascicle" in c.text for c in dose.cautions)
+    assert any(c.text.startswith("The dose is for one fascicle (") for c in dose.cautions)
+
+
+def test_a_row_tells_its_note_and_whether_it_is_of_a_whole_group(
+    make: Any, tables: ClinicalTables
+) -> None:
+    """The source's own note stands in the caution of the row's grade; no note, no such words."""
+
+    def texts(muscle: str) -> dict[str, str]:
+        inputs = make.inputs(
+            muscle=muscle, product="BOTOX", indication="off_label_consensus", off_label=True
+        )
+        return {c.code: c.text for c in planned(inputs, UNKNOWN, tables).cautions}
+
+    row = next(
+        r for r in tables.dose_rows if r.muscle == "pronator_teres" and r.note and r.has_range
+    )
+    assert texts("pronator_teres")["off_label_consensus"].endswith(f"Note: {row.note}.")
+    regional = planned(make.inputs(product="DYSPORT", jurisdiction="FR"), UNKNOWN, tables)
+    assert not regional.row.note
+    plain = next(c.text for c in regional.cautions if c.code == "regional_label_row")
+    assert "Note" not in plain
+    assert texts("quadriceps")["group_row"].startswith("The dose is for the whole group (")
 
 
 # --- place in the range -----------------------------------------------------------------------

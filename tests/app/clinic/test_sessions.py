@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.clinic.cautions import possible_from
+from app.clinic.cautions import possible_from, treatment_cautions
 from app.clinic.comparison import ComparisonRefused, VolumeComparison, compare_volumes
 from app.clinic.derivation import Step
 from app.clinic.dose_rows import DoseRefused
@@ -494,6 +494,35 @@ def test_the_first_treatment_has_no_follow_up(make: Any, tables: ClinicalTables)
     undated = make.inputs(prior_treatments=(earlier(10),))
     assert follow_up_of(undated, tables, today=None) is None
     assert too_early(undated, tables, today=None) is None
+
+
+def test_of_two_intervals_the_longer_holds(make: Any, tmp_path: Path) -> None:
+    """Where a table has an interval for every muscle and one for the limb, both are kept."""
+    head = (DATA / "caps.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "caps.csv"
+    path.write_text(
+        f"{head}\nXEOMIN,any,US,interval,any,weeks,12,,label,L_XEO_EPOC,interval\n"
+        "XEOMIN,any,US,interval,upper_limb,weeks,16,,label,L_XEO_EPOC,interval of the arm\n",
+        encoding="utf-8",
+    )
+    inputs = make.inputs(prior_treatments=(earlier(100),))
+    start = possible_from(inputs, load_tables(path), today=TODAY)
+    assert start == TODAY + dt.timedelta(days=16 * 7 - 100)
+
+
+def test_what_one_of_several_treatments_stops(make: Any, tables: ClinicalTables) -> None:
+    """One recorded among told ones is named, one after today among past ones too; without any
+    earlier treatment there is nothing to say, whatever the day."""
+
+    def told(*treatments: PriorTreatment) -> set[str]:
+        inputs = make.inputs(prior_treatments=treatments)
+        return {c.code for c in treatment_cautions(inputs, tables, today=TODAY)}
+
+    assert told(earlier(300), earlier(200, recorded=True)) == {"recorded_treatments"}
+    assert told(earlier(300), earlier(-1)) == {"treated_after_today"}
+    for none in ((), None):
+        inputs = make.inputs(prior_treatments=none)
+        assert treatment_cautions(inputs, tables, today=None) == []
 
 
 def test_no_interval_known_no_date(make: Any, tables: ClinicalTables) -> None:
