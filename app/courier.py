@@ -37,6 +37,8 @@ from imaging.errors import ImagingError
 LOOK_AGAIN_S = 1.0
 LEASE_S = 180.0
 """Longer than one object can take: made within 60 s, sent within 60 s after 10 s to connect."""
+AT_ONCE = 100
+"""Announcements of one transaction: under load they come faster than a disk can commit each."""
 LONGEST_PAUSE_S = 3600.0
 LONGEST_REASON = 500
 
@@ -118,25 +120,28 @@ class Courier:
                         self._wake.wait(LOOK_AGAIN_S)
 
     def _address(self) -> bool:
-        """True if an announcement was turned into what it means for the listed targets."""
+        """Turns announcements into what they mean for the listed targets; True if more wait."""
         with self._store.read() as session:
             if session.scalar(outbox.due(None).with_only_columns(DeliveryRow.id)) is None:
                 return False
         with self._store.write() as session:
-            row = session.scalar(outbox.due(None).with_for_update(skip_locked=True))
-            if row is None:
-                return False
-            confirmed = row.event == outbox.CONFIRMED
-            outbox.address(
-                session,
-                row,
-                webhooks=[w.name for w in self._settings.webhooks if w.hears(row.event or "")],
-                destinations=[
-                    d.name for d in self._settings.destinations if confirmed and d.on_confirmation
-                ],
-            )
+            rows = session.scalars(
+                outbox.due(None).limit(AT_ONCE).with_for_update(skip_locked=True)
+            ).all()
+            for row in rows:
+                confirmed = row.event == outbox.CONFIRMED
+                outbox.address(
+                    session,
+                    row,
+                    webhooks=[w.name for w in self._settings.webhooks if w.hears(row.event or "")],
+                    destinations=[
+                        d.name
+                        for d in self._settings.destinations
+                        if confirmed and d.on_confirmation
+                    ],
+                )
         self.wake()
-        return True
+        return len(rows) == AT_ONCE
 
     def _deliver(self, name: str) -> bool:
         parcel = self._take(name)

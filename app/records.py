@@ -115,6 +115,12 @@ def analysis_row(session: Session, analysis_id: str) -> AnalysisRow:
     return row
 
 
+def state_of(session: Session, analysis_id: str) -> State:
+    """The present state and nothing more. Raises NotFound."""
+    state = session.scalar(select(AnalysisRow.state).where(AnalysisRow.id == analysis_id))
+    return State(analysis_row(session, analysis_id).state if state is None else state)
+
+
 def load(session: Session, analysis_id: str, revision: int | None = None) -> AnalysisRecord:
     """The analysis at its current or a named revision. Raises NotFound."""
     row = analysis_row(session, analysis_id)

@@ -6,8 +6,9 @@ at once (BEGIN IMMEDIATE), so that what it reads is still true when it writes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,12 @@ class Store:
     """A migrated database."""
 
     def __init__(self, url: str) -> None:
+        # SQLite has one writer. Whoever waits in line here goes on at once; in SQLite's own line
+        # it would sleep and try again, up to 0.1 s each time.
+        self._turn: AbstractContextManager[object] = nullcontext()
         if make_url(url).get_backend_name() == "sqlite":
             self.engine = _sqlite(url)
+            self._turn = threading.Lock()
         else:
             self.engine = create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True)
         self._writing = self.engine.execution_options(sonodose_write=True)
@@ -43,7 +48,11 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that is committed at the end, or rolled back whole on any error."""
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with (
+            self._turn,
+            Session(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     def migrate(self) -> None:
