@@ -13,7 +13,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +111,7 @@ class JobRunner:
         self._run, self._traces = run, traces
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
         self._lanes = [_Lane(make_place()) for _ in range(settings.workers)]
+        self._ends = ThreadPoolExecutor(settings.workers, thread_name_prefix="ends")
         self._work = threading.Condition()
         self.drift = Drift()
         self._canary = canary
@@ -190,6 +192,7 @@ class JobRunner:
         for lane in self._lanes:
             lane.place.close()
             lane.thread.join(5)
+        self._ends.shutdown()
         with self._store.write() as session:
             for job in session.scalars(
                 select(JobRow).where(JobRow.owner == self.owner, JobRow.state == "running")
@@ -222,7 +225,7 @@ class JobRunner:
             try:
                 self._work_on(lane, lease)
             except Exception:
-                log.exception("job %s ended without a record; its lease will run out", lease.job_id)
+                log.exception("job %s was lost here; its lease will run out", lease.job_id)
             finally:
                 lane.lease = None
 
@@ -312,26 +315,26 @@ class JobRunner:
             self._give_back(lease)
         except WorkerDied as died:
             if lane.cancelled:
-                self._ended(lease, State.CANCELLED)
+                self._end_soon(lease, State.CANCELLED)
             elif not self._stopping:
                 self._lost(lease, died)
         except TookTooLong as late:
-            self._ended(lease, State.FAILED, problem=problem_of(late))
+            self._end_soon(lease, State.FAILED, problem=problem_of(late))
         except MemoryError:
-            self._ended(lease, State.FAILED, problem=_out_of_memory())
+            self._end_soon(lease, State.FAILED, problem=_out_of_memory())
         except (ImagingError, ClinicError, ModelError, AppError) as refused:
-            self._ended(lease, State.FAILED, problem=problem_of(refused))
+            self._end_soon(lease, State.FAILED, problem=problem_of(refused))
         except Exception:
             # A defect of ours, not of the file: the log has the trace, the record no details.
             log.exception("job %s failed", lease.job_id)
-            self._ended(lease, State.FAILED, problem=_our_fault())
+            self._end_soon(lease, State.FAILED, problem=_our_fault())
         else:
             self._average_s += 0.2 * (time.monotonic() - began - self._average_s)
-            self._ended(lease, analysis.state, analysis=analysis)
+            self._end_soon(lease, analysis.state, analysis=analysis)
 
     def _lost(self, lease: Lease, died: WorkerDied) -> None:
         if lease.attempt >= self._settings.job_attempts:
-            self._ended(lease, State.FAILED, problem=problem_of(died))
+            self._end_soon(lease, State.FAILED, problem=problem_of(died))
             return
         with self._store.write() as session:
             job = self._held(session, lease)
@@ -346,6 +349,16 @@ class JobRunner:
             if job is not None:
                 job.attempts -= 1
                 _requeue(session, job)
+
+    def _end_soon(self, lease: Lease, state: State, **outcome: Any) -> None:
+        """Has a job's end written down while its lane goes on: a worker waits for no disk."""
+        self._ends.submit(self._try_to_end, lease, state, **outcome)
+
+    def _try_to_end(self, lease: Lease, state: State, **outcome: Any) -> None:
+        try:
+            self._ended(lease, state, **outcome)
+        except Exception:
+            log.exception("job %s ended without a record; its lease will run out", lease.job_id)
 
     def _ended(
         self,
@@ -391,21 +404,23 @@ class JobRunner:
         pause = self._settings.lease_s / 3
         while not self._stopping:
             time.sleep(min(pause, LOOK_AGAIN_S))
-            held = [lane for lane in self._lanes if lane.lease is not None]
+            held = [lane.lease.job_id for lane in self._lanes if lane.lease is not None]
             if not held:
                 continue
             try:
-                cancelled = self._renew()
+                cancelled = self._renew(held)
             except Exception:
                 log.exception("leases could not be renewed")
                 continue
             for analysis_id in cancelled:
                 self.stop_job(analysis_id)
 
-    def _renew(self) -> list[str]:
+    def _renew(self, held: Sequence[int]) -> list[str]:
         with self._store.write() as session:
             jobs = session.scalars(
-                select(JobRow).where(JobRow.owner == self.owner, JobRow.state == "running")
+                select(JobRow).where(
+                    JobRow.id.in_(held), JobRow.owner == self.owner, JobRow.state == "running"
+                )
             ).all()
             for job in jobs:
                 job.lease_until = now() + dt.timedelta(seconds=self._settings.lease_s)

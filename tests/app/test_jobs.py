@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -140,6 +141,28 @@ def test_a_dead_service_leaves_its_jobs_to_the_next(opened: Opener) -> None:
     dead.store.close()
     parts = opened()
     until(parts, analysis_id, "draft", within_s=60)
+
+
+def test_an_end_that_could_not_be_written_is_made_again(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job whose end the disk refused is done once more while others run, and ends once."""
+    parts = opened(workloads.brief, lease_s=1)
+    put, full = parts.blobs.put, [OSError(errno.ENOSPC, "No space left on device")]
+
+    def refuse_once(data: bytes) -> str:
+        if full:
+            raise full.pop()
+        return put(data)
+
+    monkeypatch.setattr(parts.blobs, "put", refuse_once)
+    sent = [send(parts) for _ in range(8)]
+    for each in sent:
+        until(parts, each, "draft")
+    first, *others = jobs_of(parts)
+    assert (first.state, first.attempts) == ("done", 2)
+    assert [(job.state, job.attempts) for job in others] == [("done", 1)] * 7
+    assert first.finished_at < others[-1].finished_at
 
 
 def test_a_stopping_service_lets_a_job_finish(opened: Opener) -> None:
