@@ -51,6 +51,7 @@ def analysis_document(parts: Services, record: AnalysisRecord) -> dict[str, Any]
         "revised_by": record.revised_by,
         "request": record.request,
         "image_patient": image_patient(record),
+        "image_side": record.image_side,
         "files": [_file(number, file) for number, file in enumerate(record.files)],
         "progress": progress(parts, record),
         "plan": record.plan,

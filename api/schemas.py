@@ -75,6 +75,12 @@ class AnalysisDocument(BaseModel):
     revised_at: dt.datetime
     revised_by: str
     request: dict[str, Any]
+    image_patient: dict[str, Any] | None = Field(
+        default=None, description="Whom the images name: `id`, `name`, `birth_date`."
+    )
+    image_side: str | None = Field(
+        default=None, description="`left` or `right` where every image says so."
+    )
     files: list[FileDocument]
     progress: Progress | None
     plan: dict[str, Any] | None

@@ -81,7 +81,7 @@ _SENTENCES: dict[AbstentionReason, str] = {
     ),
     AbstentionReason.TARGET_NOT_FOUND: (
         "The muscle could not be found with enough certainty: click on its middle, "
-        "draw a box around it, or outline it yourself."
+        "or outline it yourself."
     ),
     AbstentionReason.AMBIGUOUS: (
         "Two muscles answer equally well: click on the one that you mean."

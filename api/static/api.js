@@ -19,7 +19,7 @@ export class ApiProblem extends Error {
 
 /** Leaves for the sign-in page; the cookie that it sets is out of reach of every script.
  * @returns {Promise<never>} */
-export function signIn() {
+function signIn() {
   sessionStorage.setItem(BACK, location.hash);
   location.assign('/login');
   return new Promise(() => {});
@@ -51,7 +51,7 @@ export const me = () => (who ??= get('/me').catch((error) => {
  * @param {RequestInit & {headers?: Record<string, string>}} [options]
  * @returns {Promise<Response>}
  */
-export async function call(path, options = {}) {
+async function call(path, options = {}) {
   const url = path.startsWith('/api/') || path === '/logout' ? path : ROOT + path;
   let response;
   try {

@@ -109,7 +109,13 @@ export async function confirmPlan(a, etag, known, answer) {
       const role = h('input', { type: 'text', required: true, maxlength: 200, oninput: () => ready(), value: signedIn?.role ?? '', readOnly: Boolean(signedIn?.role) });
       const confirm = h('button.primary', { type: 'button', disabled: true }, T.confirm.confirm);
       const open = form.open();
-      const ready = () => { confirm.disabled = stops.length > 0 || !name.value.trim() || !role.value.trim() || read.some((/** @type {any} */ r) => !r.box.checked); };
+      const left = h('p.quiet', { 'aria-live': 'polite' });
+      const ready = () => {
+        const unread = read.filter((/** @type {any} */ r) => !r.box.checked).length;
+        const nameless = !name.value.trim() || !role.value.trim();
+        confirm.disabled = stops.length > 0 || nameless || unread > 0;
+        left.textContent = !stops.length && (unread || nameless) ? T.confirm.left(unread, nameless) : '';
+      };
       confirm.onclick = async () => {
         put(trouble);
         try {
@@ -127,7 +133,7 @@ export async function confirmPlan(a, etag, known, answer) {
         read.length ? [h('h3', null, T.confirm.cautions), read.map((/** @type {any} */ r) => r.element)] : null,
         h('div.pair', null, field(T.confirm.name, name), field(T.confirm.role, role)),
         h('p.quiet', null, T.confirm.statement));
-      put(foot, cancel(), h('button', { type: 'button', onclick: first }, T.confirm.backToQuestions), confirm);
+      put(foot, left, cancel(), h('button', { type: 'button', onclick: first }, T.confirm.backToQuestions), confirm);
       ready();
     };
     first();
@@ -136,8 +142,8 @@ export async function confirmPlan(a, etag, known, answer) {
   return done === true;
 }
 
-/** What was really given, site by site. @param {any} a @param {Reference} known */
-export async function recordAdministration(a, known) {
+/** What was really given, site by site. @param {any} a */
+export async function recordAdministration(a) {
   const sites = sitesOf(a);
   const number = (/** @type {any} */ value) => h('input', { type: 'number', min: 0, step: 'any', value: value ?? '' });
   const rows = sites.map((site) => ({ site, given: h('input', { type: 'checkbox', checked: true, 'aria-label': T.administration.givenAt(site.number) }),

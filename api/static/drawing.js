@@ -6,6 +6,8 @@ import { T, number } from './texts.js';
 /** @typedef {import('./geometry.js').Polygon} Polygon */
 /** @typedef {import('./geometry.js').ImagePoint} ImagePoint */
 /** @typedef {import('./geometry.js').Scale} Scale */
+/** @typedef {{number: number, at: ImagePoint, text: string, name: string, bad: boolean,
+ *   handle: boolean}} Site */
 
 /** @param {Polygon} polygon @returns {string} */
 export const polygonPath = (polygon) =>
@@ -38,12 +40,27 @@ export const label = (at, text, k, dx = 0, dy = 0, anchor = 'start') =>
   );
 
 /**
+ * Numbered injection sites; words that would run into a neighbour's stand a line lower.
+ * @param {Site[]} all @param {number} k
+ */
+export function sites(all, k) {
+  /** @type {{column: number, row: number, half: number}[]} */
+  const taken = [];
+  return all.map((one) => {
+    const place = { column: one.at.column, row: one.at.row + 27 * k, half: 4.2 * one.text.length * k };
+    while (one.text && taken.some((t) => Math.abs(t.row - place.row) < 15 * k && Math.abs(t.column - place.column) < t.half + place.half))
+      place.row += 16 * k;
+    taken.push(place);
+    return site(one, (place.row - one.at.row) / k, k);
+  });
+}
+
+/**
  * A numbered injection site.
- * @param {{number: number, at: ImagePoint, text: string, name: string, bad: boolean,
- *   handle: boolean}} site
+ * @param {Site} site @param {number} down where its words stand, in screen pixels below it
  * @param {number} k
  */
-export function site({ number: n, at, text, name, bad, handle }, k) {
+function site({ number: n, at, text, name, bad, handle }, down, k) {
   const radius = 11 * k;
   const mark = s(
     'g.site',
@@ -60,7 +77,7 @@ export function site({ number: n, at, text, name, bad, handle }, k) {
     s('circle.edge', { cx: at.column, cy: at.row, r: radius }),
     s('circle.dot', { cx: at.column, cy: at.row, r: 1.6 * k }),
   );
-  return [mark, s('g', { 'aria-hidden': true }, label(at, String(n), k, -14, -10, 'end'), text ? label(at, text, k, 0, 27, 'middle') : null)];
+  return [mark, s('g', { 'aria-hidden': true }, label(at, String(n), k, -14, -10, 'end'), text ? label(at, text, k, 0, down, 'middle') : null)];
 }
 
 /** @param {ImagePoint} from @param {ImagePoint} to */

@@ -23,7 +23,7 @@ export const same = (a, b) => canonical(a) === canonical(b);
 
 /** JSON with sorted keys and without nulls, so that "absent" and "null" are one.
  * @param {unknown} value @returns {string} */
-export function canonical(value) {
+function canonical(value) {
   if (value === null || value === undefined) return 'null';
   if (Array.isArray(value)) return `[${value.map(canonical).join()}]`;
   if (typeof value === 'object')

@@ -38,7 +38,7 @@ export const LAYERS = /** @type {const} */ ([
   'muscle', 'confidence', 'nerve', 'vessel', 'bone', 'aponeurosis', 'sites', 'needles', 'clicks', 'marks', 'grid',
 ]);
 
-/** Screen pixels above the picture for the words that mark it: they never hide the skin. */
+/** Screen pixels above the picture, at least: the words that mark it never hide the skin. */
 const HEAD = 40;
 
 /** @type {Scene} */
@@ -62,6 +62,7 @@ export class Picture {
     /** @type {g.View} */
     this.view = { x: 0, y: 0, sx: 1, sy: 1 };
     this.fitted = true;
+    this.head = HEAD;
     this.drawnAt = 0;
     /** @type {ImagePoint | null} */
     this.cursor = null;
@@ -85,7 +86,14 @@ export class Picture {
     );
     this.element = h('div.picture', null, this.viewport, this.banner, this.caption, this.readout, this.hint);
     this.listen();
-    new ResizeObserver(() => (this.fitted ? this.fit() : this.place())).observe(this.viewport);
+    const sized = new ResizeObserver(() => {
+      // On a narrow screen the words take two lines.
+      this.head = Math.max(HEAD, this.banner.offsetTop + this.banner.offsetHeight + 6);
+      if (this.fitted) this.fit();
+      else this.place();
+    });
+    sized.observe(this.viewport);
+    sized.observe(this.banner);
   }
 
   /** Paints a frame. @param {CanvasImageSource & {width: number, height: number}} bitmap */
@@ -145,8 +153,8 @@ export class Picture {
   fit() {
     const { clientWidth: width, clientHeight: height } = this.viewport;
     if (!width || !height) return;
-    const view = g.fitView(this.columns, this.rows, width, height - HEAD, this.aspect);
-    this.view = { ...view, y: view.y + HEAD };
+    const view = g.fitView(this.columns, this.rows, width, height - this.head, this.aspect);
+    this.view = { ...view, y: view.y + this.head };
     this.fitted = true;
     this.place();
   }
@@ -196,7 +204,7 @@ export class Picture {
       on('needles') && !scene.nodes ? scene.needles.map(([from, to]) => draw.needle(from, to)) : null,
       on('clicks') ? scene.clicks.map((click) => draw.click(click, k)) : null,
       scene.nodes ? draw.nodes(scene.nodes, k) : null,
-      on('sites') && !scene.nodes ? scene.sites.map((site) => draw.site(site, k)) : null,
+      on('sites') && !scene.nodes ? draw.sites(scene.sites, k) : null,
       scene.ruler.length ? draw.ruler(scene.ruler, scene.rulerText, k) : null,
       this.cursor ? draw.crosshair(this.cursor, k) : null,
     ]);

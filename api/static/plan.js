@@ -2,7 +2,7 @@
 
 import { field, h, s, newId, select } from './dom.js';
 import { muscleList } from './form.js';
-import { note, patientOf, stateChip, targetName } from './parts.js';
+import { note, patientOf, restless, stateChip, targetName } from './parts.js';
 import { T, number } from './texts.js';
 
 /** @typedef {import('./reference.js').Reference} Reference */
@@ -10,7 +10,7 @@ import { T, number } from './texts.js';
 // Reading -----------------------------------------------------------------------------------
 
 /** @param {any} plan @returns {{ml: number, low: number | null, high: number | null, method: string, error: string} | null} */
-export function volumeOf(plan) {
+function volumeOf(plan) {
   const v = plan?.volume;
   if (!v?.known) return null;
   const [low, high] = v.interval_ml ?? [null, null];
@@ -18,7 +18,7 @@ export function volumeOf(plan) {
 }
 
 /** @param {any} plan */
-export function doseOf(plan) {
+function doseOf(plan) {
   const d = plan?.dose;
   if (!d?.planned) return null;
   const [low, high] = d.interval_units;
@@ -26,7 +26,7 @@ export function doseOf(plan) {
 }
 
 /** Why a part of the plan is missing. @param {any} part */
-export const refusalOf = (part) => (part?.reason ? part : null);
+const refusalOf = (part) => (part?.reason ? part : null);
 
 /** @param {any} plan */
 export function volumeText(plan) {
@@ -117,7 +117,7 @@ export function headline(a, known, whatIf) {
         h('span.span', null, d ? [h('span', null, d.product), ' ', h('span', null, `${number(d.low, 1)}–${number(d.high, 1)} U`)] : '', whatIf ? h('span.span.if', { id: 'what-if' }, w ? T.plan.ifText(number(w.units, 2), w.product) : T.plan.ifNone(refusalOf(whatIf.dose)?.reason ?? '')) : null))),
       h('div', null, h('dt', null, T.plan.sites), h('dd', { id: 'figure-sites' }, String(sites.length || '—'),
         h('span.span', null, d?.total_ml ? `${number(d.total_ml, 2)} mL` : '')))) : null,
-    whatIf && w ? doseBar(d ?? w, known, d ? w : null) : null,
+    whatIf && w ? doseBar(d ?? w, d ? w : null) : null,
   ];
 }
 
@@ -126,9 +126,9 @@ const x = (value, most) => 8 + (284 * value) / most;
 
 /**
  * The dose as a mark inside the label's range, with each clamp where it bit.
- * @param {any} d @param {Reference} known @param {any} [w] a what-if's dose
+ * @param {any} d @param {any} [w] a what-if's dose
  */
-export function doseBar(d, known, w) {
+function doseBar(d, w) {
   const most = Math.max(d.to ?? 0, d.high ?? 0, d.units, w?.units ?? 0, ...d.adjustments.map((/** @type {any} */ c) => Math.max(c.before_units, c.after_units)), 1) * 1.08;
   const clamps = d.adjustments.filter((/** @type {any} */ c) => c.after_units < c.before_units);
   const caps = (d.caps ?? []).filter((/** @type {any} */ c) => c.left_units <= most);
@@ -152,6 +152,7 @@ export function doseBar(d, known, w) {
  * @param {{use: (tool: any) => void, tabs: any, send: (change: any, empty?: boolean) => void, takeRuler: (ruler: any, mm: number) => void}} page
  */
 export function wayOut(a, known, page) {
+  if (restless(a.state)) return h('p.quiet', null, T.plan.soon);
   const tool = (/** @type {string} */ name) => h('button', { type: 'button', onclick: () => { page.use(name); document.querySelector('.viewport')?.scrollIntoView({ block: 'nearest' }); /** @type {any} */ (document.querySelector('.viewport')).focus(); } }, T.tool(`do_${name}`));
   const again = () => h('button', { type: 'button', onclick: () => page.send({}, true) }, T.plan.again);
   const inputs = () => h('button', { type: 'button', onclick: () => page.tabs.choose('inputs', true) }, T.tabs.inputs);
@@ -184,6 +185,7 @@ export function wayOut(a, known, page) {
  */
 function targetAsked(a, known, page, point) {
   const { muscle, side } = a.request;
+  const pointed = Boolean(a.request.clicks?.length || a.request.outlines?.length);
   const chosen = muscleList(known, muscle);
   const sides = select([['', T.form.chooseSide], ['left', T.sides.left], ['right', T.sides.right]], side);
   const ask = (/** @type {string} */ name) => a.missing.includes(name);
@@ -194,8 +196,8 @@ function targetAsked(a, known, page, point) {
   ready();
   return note(T.states.needs_target, 'info',
     h('p', null, T.plan.needsTarget, ' ', T.list.waitsFor(ask('muscle'), ask('side')), '.'),
-    field(T.form.muscle, chosen), ask('side') || side ? field(T.form.side, sides) : h('p', null, T.plan.sideOfImage),
-    h('p.quiet', null, T.plan.needsClick), h('div.row', null, point, start));
+    field(T.form.muscle, chosen), ask('side') || side ? field(T.form.side, sides) : h('p', null, T.plan.sideOfImage(T.sides[a.image_side] ?? '')),
+    h('p.quiet', null, pointed ? T.plan.hasClick : T.plan.needsClick), h('div.row', null, pointed ? null : point, start));
 }
 
 /** A ruler that was found in the picture: a person says what its ticks mean, or leaves it.
@@ -216,26 +218,28 @@ function rulerOffer(ruler, take) {
 
 /**
  * @param {any} a @param {Reference} known @param {any} f the plan's part on the frame shown
- * @param {() => void} explain @param {() => void} answer
+ * @param {{explain: () => void, answer: () => void, inputs: () => void}} go
  */
-export function planPanel(a, known, f, explain, answer) {
+export function planPanel(a, known, f, go) {
   const plan = a.plan;
   if (!plan) return [];
   const open = plan.unanswered ?? [];
   const measured = volumeOf(plan) !== null;
+  // An abstention is said once, at the head.
+  const cautions = (plan.cautions ?? []).filter((/** @type {any} */ c) => !c.blocks_confirmation && !(plan.abstention && c.text.includes(plan.abstention.text)));
   return [
     (plan.cautions ?? []).filter((/** @type {any} */ c) => c.blocks_confirmation).map((/** @type {any} */ c) => cautionNote(c, known)),
     open.length && a.state === 'draft' ? note(T.plan.unknownKind, 'caution', h('p', null, T.plan.unanswered(open.length)),
-      h('details', null, h('summary', null, T.plan.openQuestions), h('ul', null, open.map((/** @type {any} */ q) => h('li', null, q.text)))), h('div.row', null, h('button', { type: 'button', onclick: answer }, T.plan.answer))) : null,
+      h('details', null, h('summary', null, T.plan.openQuestions), h('ul', null, open.map((/** @type {any} */ q) => h('li', null, q.text)))), h('div.row', null, h('button', { type: 'button', onclick: go.answer }, T.plan.answer))) : null,
     a.confirmation ? note(T.states.confirmed, 'good', h('p', null, T.plan.confirmedBy(a.confirmation))) : null,
-    plan.abstention ? null : h('div.stack', null,
-      h('h2', null, T.plan.volume), volumePart(plan), h('div', { id: 'section' }, sectionFacts(f)),
-      h('h2', null, T.plan.dose), dosePart(plan, known),
+    plan.abstention ? null : a.state === 'needs_target' ? h('div', { id: 'section' }, sectionFacts(f)) : h('div.stack', null,
+      h('h2', null, T.plan.volume), volumePart(plan, go.inputs), h('div', { id: 'section' }, sectionFacts(f)),
+      h('h2', null, T.plan.dose), dosePart(plan, known, go.inputs),
       h('h2', null, T.plan.sites), sitesPart(a)),
     a.confirmation ? h('div.stack', { id: 'deliveries' }) : null,
     measured ? h('div.stack', { id: 'compared' }) : null,
-    [h('h2', null, T.plan.cautions), (plan.cautions ?? []).filter((/** @type {any} */ c) => !c.blocks_confirmation).map((/** @type {any} */ c) => cautionNote(c, known))],
-    plan.abstention ? null : h('button', { type: 'button', onclick: explain }, T.plan.explain),
+    cautions.length ? [h('h2', null, T.plan.cautions), cautions.map((/** @type {any} */ c) => cautionNote(c, known))] : null,
+    plan.abstention ? null : h('button', { type: 'button', onclick: go.explain }, T.plan.explain),
     h('p.source', null, plan.intended_use ?? ''),
   ];
 }
@@ -251,42 +255,47 @@ export function sectionFacts(f) {
     section.area_mm2 === null ? mm(T.plan.area, section.area_px, 'px²', 0) : []) : null;
 }
 
-/** @param {any} plan */
-function volumePart(plan) {
+/** @param {() => void} inputs */
+const toInputs = (inputs) => h('div.row', null, h('button', { type: 'button', onclick: inputs }, T.plan.fillIn));
+
+/** @param {any} plan @param {() => void} inputs */
+function volumePart(plan, inputs) {
   const v = volumeOf(plan);
   const why = refusalOf(plan.volume);
   return h('div.stack', null,
     v ? h('p', null, h('strong', null, volumeText(plan)), ` · ${T.methods[v.method] ?? v.method.replaceAll('_', ' ')}`, v.error ? h('span.source', null, h('br'), v.error) : null)
-      : note(T.plan.volumeUnknown, 'caution', h('p', null, why?.reason ?? T.plan.unknown), why?.remedy ? h('p', null, why.remedy) : null),
+      : note(T.plan.volumeUnknown, 'caution', h('p', null, why?.reason ?? T.plan.unknown), why?.remedy ? h('p', null, why.remedy) : null, toInputs(inputs)),
     v && plan.volume.refused_methods?.length ? h('details', null, h('summary', null, T.plan.otherMethods), plan.volume.refused_methods.map((/** @type {any} */ r) => h('p.source', null, `${T.methods[r.method] ?? r.method}: ${r.reason}`))) : null);
 }
 
-/** @param {any} plan @param {Reference} known */
-function dosePart(plan, known) {
+/** @param {any} plan @param {Reference} known @param {() => void} inputs */
+function dosePart(plan, known, inputs) {
   const d = doseOf(plan);
   if (!d) {
     const why = refusalOf(plan.dose);
     return note(T.plan.noDose, 'stop', h('p', null, why?.reason ?? T.plan.unknown),
-      why?.missing_field ? h('p.source', null, `${T.plan.missing} ${why.missing_field}`) : null,
+      why?.missing_field ? h('p.source', null, `${T.plan.missing} ${T.conflict.part(why.missing_field)}`) : null,
       why?.remedy ? h('p', null, `${T.problem.remedy} ${why.remedy}`) : null,
-      why?.available_from ? h('p', null, T.plan.availableFrom(why.available_from)) : null);
+      why?.available_from ? h('p', null, T.plan.availableFrom(why.available_from)) : null, toInputs(inputs));
   }
   return h('div.stack', null,
     h('p', null, h('strong', null, doseText(plan))),
-    doseBar(d, known),
+    doseBar(d),
     h('p.source', null, T.plan.labelRange(number(d.from ?? 0, 1), number(d.to ?? 0, 1)), d.grade ? ` · ${T.grades[d.grade] ?? d.grade}` : ''),
     sourceList(d.sources, known),
     d.below_label_min ? note('', 'caution', h('p', null, T.plan.belowMin)) : null,
     d.group ? note('', 'info', h('p', null, T.plan.group(known.names[d.group] ?? d.group))) : null,
     d.adjustments.length ? h('ol.stack', { 'aria-label': T.plan.adjustments }, d.adjustments.map((/** @type {any} */ c) =>
-      h('li', null, h('strong', null, `${number(c.before_units, 1)} → ${number(c.after_units, 1)} U`), ` ${c.text || c.reason.replaceAll('_', ' ')} `, c.sources?.length ? sourceList(c.sources, known) : null))) : null);
+      h('li', null, h('strong', null, `${number(c.before_units, 2)} → ${number(c.after_units, 2)} U`), ` ${c.text || c.reason.replaceAll('_', ' ')} `, c.sources?.length ? sourceList(c.sources, known) : null))) : null);
 }
+
+/** @param {string[] | undefined} words */
+const sourced = (words) => (words ?? []).map((w) => h('p.source', null, w));
 
 /** @param {any} a */
 function sitesPart(a) {
   const sites = sitesOf(a);
   const refused = a.plan.sites_refused;
-  const words = [...(a.plan.site_notes ?? []), ...(a.plan.endplates ?? [])];
   if (!sites.length) return note('', 'caution', h('p', null, refused?.reason ?? T.plan.noSites), refused?.remedy ? h('p', null, refused.remedy) : null);
   const cell = (/** @type {any} */ value, digits = 1) => h('td.number', null, value === null || value === undefined ? '—' : number(value, digits));
   return h('div.stack', null, h('div.wide', null, h('table', { id: 'sites' },
@@ -296,5 +305,6 @@ function sitesPart(a) {
         cell(site.units, 2), cell(site.ml, 2), cell(site.raw.depth_mm), cell(site.raw.margin_mm), h('td.number', null, site.raw.needle ? `${number(site.raw.needle.angle_deg, 0)}°` : '—')),
       site.bad ? h('tr', null, h('td', { colspan: 6 }, note(T.plan.violation, 'stop', site.raw.violations.map((/** @type {string} */ v) => h('p', null, v))))) : null,
     ])))),
-  words.map((/** @type {string} */ w) => h('p.source', null, w)));
+  sourced(a.plan.site_notes),
+  a.plan.endplates?.length ? h('details', null, h('summary', null, T.plan.endplates), sourced(a.plan.endplates)) : null);
 }

@@ -10,8 +10,8 @@ import { T, when } from './texts.js';
 import { structuresOf } from './structures.js';
 import { marksOf, planFrame } from './study.js';
 
-/** @param {HTMLElement} panel @param {any} a @param {import('./reference.js').Reference} known */
-export async function revisionsPanel(panel, a, known) {
+/** @param {HTMLElement} panel @param {any} a */
+export async function revisionsPanel(panel, a) {
   const key = `${a.id}/${a.revision}/${a.state}/${a.administrations?.length}`;
   if (panel.dataset.key === key) return;
   panel.dataset.key = key;

@@ -40,7 +40,7 @@ export async function sessionPage(root, params) {
       s.caps?.length ? h('div.wide', null, h('table', null,
         h('thead', null, h('tr', null, [T.session.cap, T.session.planned, T.session.before, T.session.limit, T.session.left].map((text, i) => h(i ? 'th.number' : 'th', { scope: 'col' }, text)))),
         h('tbody', null, s.caps.map((/** @type {any} */ c) => h('tr', null,
-          h('th', { scope: 'row' }, `${c.kind}, ${c.where.replaceAll('_', ' ')} `, sourceList(c.sources, known)),
+          h('th', { scope: 'row' }, `${T.session.kinds[c.kind] ?? c.kind}, ${c.where === 'any' ? T.session.anywhere : known.names[c.where] ?? c.where.replaceAll('_', ' ')}. `, sourceList(c.sources, known)),
           h('td.number', null, number(c.planned_units, 2)), h('td.number', null, number(c.given_before_units, 2)), h('td.number', null, number(c.limit_units, 2)),
           h(c.exceeded ? 'td.number.changed' : 'td.number', null, number(c.left_units, 2), c.exceeded ? ` ${T.session.over}` : '')))))) : null,
       h('h2', null, T.session.within),

@@ -61,9 +61,7 @@ class StudyPage {
   reopened = false;
   drawing = false;
   nodesFrame = 0;
-  painted = 0;
   asked = 0;
-  editMs = 0;
 
   /** @param {HTMLElement} root @param {string} id @param {URLSearchParams} params */
   constructor(root, id, params) {
@@ -137,7 +135,7 @@ class StudyPage {
       h('div.group', null, this.toolButtons), h('div.group', null, this.undoButton, this.redoButton),
       h('div.group', null, zoom('+', T.tools.zoomIn, () => this.picture.zoom(1.25)), zoom('−', T.tools.zoomOut, () => this.picture.zoom(0.8)), zoom(T.tools.whole, T.tools.fit, () => this.picture.fit())),
       view);
-    this.modeBar = h('div.bar', { hidden: true });
+    this.modeBar = h('div.bar.mode');
     this.busy = h('div.busy', { hidden: true });
     this.picture.element.append(this.busy);
 
@@ -163,7 +161,7 @@ class StudyPage {
     this.actions = h('div.actions');
     this.trouble = h('div', { role: 'status' });
     put(this.root, h('div.study-page', null,
-      h('section.look', { 'aria-label': T.picture.section }, this.bar, this.picture.element, cineAndMode),
+      h('section.look', { 'aria-label': T.picture.section, onkeydown: (/** @type {KeyboardEvent} */ event) => this.shortcut(event) }, this.bar, this.picture.element, cineAndMode),
       h('section.pane', { 'aria-label': T.planSection },
         h('div', null, this.headline, this.trouble), this.tabs.list,
         h('div.stack', { id: 'panels' }, ...Object.values(this.panels)), this.actions)));
@@ -326,15 +324,18 @@ class StudyPage {
     this.slider.value = String(this.frame);
     this.counter.textContent = T.cine.count(this.frame + 1, this.frames.length);
     const wanted = this.frame;
+    const late = setTimeout(() => { this.picture.readout.textContent = T.loading; }, 300);
     if (this.nodes && this.nodesFrame !== wanted) this.nodes = null;
     try {
       const bitmap = await this.store?.get(wanted);
       if (this.left || !bitmap || wanted !== this.frame) return;
       this.picture.paint(bitmap);
-      this.painted++;
       this.draw();
     } catch (error) {
       if (!this.left && !restless(this.a.state)) this.fail(error);
+    } finally {
+      clearTimeout(late);
+      if (this.picture.readout.textContent === T.loading) this.picture.readout.textContent = '';
     }
     this.address();
   }
@@ -411,7 +412,8 @@ class StudyPage {
     const { a } = this;
     put(this.headline, headline(a, this.reference, this.whatIf));
     document.title = `${muscleName(this.reference.names, a.request)} · sonodose`;
-    put(this.panels.plan, wayOut(a, this.reference, this), planPanel(a, this.reference, planFrame(a, this.frame), () => this.tabs.choose('understand', true), () => this.confirm()));
+    put(this.panels.plan, wayOut(a, this.reference, this), planPanel(a, this.reference, planFrame(a, this.frame), {
+      explain: () => this.tabs.choose('understand', true), answer: () => this.confirm(), inputs: () => this.tabs.choose('inputs', true) }));
     for (const [place, fill] of /** @type {const} */ ([['#compared', compared], ['#deliveries', deliveries]])) {
       const found = this.panels.plan.querySelector(place);
       if (found) fill(found, a, this.reference);
@@ -431,7 +433,7 @@ class StudyPage {
   opened(key) {
     if (!this.a || !this.reference) return;
     if (key === 'understand') understandPanel(this.panels.understand, this.a, this.reference);
-    if (key === 'revisions') revisionsPanel(this.panels.revisions, this.a, this.reference);
+    if (key === 'revisions') revisionsPanel(this.panels.revisions, this.a);
   }
 
   // Editing --------------------------------------------------------------------------------
@@ -449,9 +451,9 @@ class StudyPage {
   }
 
   mode() {
-    const hints = /** @type {Record<string, string>} */ ({ add: T.tools.addHint, remove: T.tools.removeHint, outline: T.tools.outlineHint, ruler: T.tools.rulerHint });
-    this.modeBar.hidden = !hints[this.tool];
-    if (this.modeBar.hidden) return;
+    // Always there, so that the picture stands still when the tool changes.
+    const look = this.frames.length > 1 ? T.tools.clipHint : T.tools.lookHint;
+    const hints = /** @type {Record<string, string>} */ ({ look, add: T.tools.addHint, remove: T.tools.removeHint, outline: T.tools.outlineHint, ruler: T.tools.rulerHint });
     put(this.modeBar, h('span.quiet', null, hints[this.tool]));
     if (this.tool === 'outline') {
       this.modeBar.append(
@@ -648,7 +650,6 @@ class StudyPage {
     if (this.syncing) return;
     this.syncing = true;
     put(this.trouble);
-    const started = performance.now();
     try {
       for (;;) {
         const change = difference(editsOf(this.a.request), this.history.present);
@@ -657,7 +658,6 @@ class StudyPage {
         const found = await patch(this.id, this.etag, change, WAIT);
         if (this.left) return;
         this.take(found);
-        this.editMs = performance.now() - started;
       }
     } catch (error) {
       if (error instanceof ApiProblem && (error.status === 412 || error.status === 428)) await this.overtaken();
@@ -802,7 +802,7 @@ class StudyPage {
   }
 
   async administer() {
-    if (await recordAdministration(this.a, this.reference)) {
+    if (await recordAdministration(this.a)) {
       await this.reload();
       toast(T.administration.done);
     }
@@ -857,6 +857,13 @@ class StudyPage {
     this.playing = requestAnimationFrame(step);
   }
 
+  /** The picture's keys also where a tool's button has the focus. @param {KeyboardEvent} event */
+  shortcut(event) {
+    const own = /** @type {Element} */ (event.target).closest('.viewport, input, select, summary');
+    const held = event.ctrlKey || event.metaKey;
+    if (!own && !event.altKey && this.key(held ? `ctrl+${event.shiftKey ? 'shift+' : ''}${event.key.toLowerCase()}` : event.key)) event.preventDefault();
+  }
+
   /** @param {string} key @returns {boolean} */
   key(key) {
     const tool = /** @type {Record<string, import('./picture.js').Tool>} */ ({ l: 'look', a: 'add', r: 'remove', o: 'outline', m: 'ruler' })[key.toLowerCase()];
@@ -886,7 +893,7 @@ function inserted(nodes, at) {
 }
 
 /** The body of a what-if: the inputs as typed and the volume as measured. @param {any} a @param {any} asked */
-export function whatIfBody(a, asked) {
+function whatIfBody(a, asked) {
   const clean = Object.fromEntries(Object.entries(asked).filter(([, v]) => v !== null && v !== undefined && v !== ''));
   const v = a.plan?.volume;
   return { request: clean, volume: v?.known ? { volume_ml: v.volume_ml, interval_ml: v.interval_ml, method: v.method } : null };

@@ -56,11 +56,12 @@ const comparisons = { sides: 'LEFT AND RIGHT', sessions: 'SINCE THE LAST SESSION
 const tools = {
   look: 'Look', add: 'Add', remove: 'Remove', outline: 'Outline', ruler: 'Ruler', name: 'Picture tools', view: 'View and layers',
   undo: 'Undo', redo: 'Redo', zoomIn: 'Zoom in', zoomOut: 'Zoom out', fit: 'Fit the picture', whole: 'Fit', window: 'Window', gain: 'Gain', reset: 'Reset',
+  lookHint: 'Drag to move the picture or a site, wheel to zoom.', clipHint: 'Drag to move the picture or a site, wheel to turn the frames.',
   addHint: 'Click what belongs to the muscle. Keyboard: arrows move the cross, Enter clicks.',
   removeHint: 'Click what does not belong to the muscle.',
   outlineHint: 'Drag a point, click the line to add one, Delete removes one.',
-  rulerHint: 'Click two points to measure. For a scale, click two marks of the ruler and type their distance.',
-  redraw: 'Draw anew', finish: 'Finish', distance: 'Distance in mm', override: 'instead of the file’s own scale', useScale: 'Use as scale', clearRuler: 'Clear',
+  rulerHint: 'Click two points, or two marks of the ruler.',
+  redraw: 'Draw anew', finish: 'Finish', distance: 'Distance in mm', override: 'replace the file’s', useScale: 'Use as scale', clearRuler: 'Clear',
   do_add: 'Click the muscle', do_outline: 'Draw the outline', do_ruler: 'Set the scale',
   badScale: 'Two points at least 10 pixels apart and a true distance in millimetres are needed.',
 };
@@ -122,7 +123,7 @@ const en = {
     rulerPoint: (/** @type {number} */ i, /** @type {number} */ c, /** @type {number} */ r) => `Ruler point ${i} at ${c}, ${r}`,
   },
   progress: {
-    queued: (/** @type {number | undefined} */ n, /** @type {number | undefined} */ s) => `Queued${n ? `, place ${n}` : ''}${s ? `, about ${number(s, 0)} s` : ''}.`,
+    queued: (/** @type {number | undefined} */ n, /** @type {number | undefined} */ s) => `Queued${n ? `, place ${n}` : ''}${s && s >= 1 ? `, about ${number(s, 0)} s` : ''}.`,
     running: (/** @type {string} */ s) => `Running${s ? `: ${s}` : ''}…`, cancel: 'Stop this run',
     lost: 'Connection lost', lostMore: 'Trying again. The service goes on working; nothing is lost.',
   },
@@ -156,9 +157,10 @@ const en = {
     barName: (/** @type {string} */ u, /** @type {string} */ p, /** @type {string} */ a, /** @type {string} */ b) => `${u} ${p} Units in the range ${a} to ${b}`,
     ifText: (/** @type {string} */ u, /** @type {string} */ p) => `What if: ${u} U ${p}`, ifNone: (/** @type {string} */ why) => `What if: no dose. ${why}`,
     stale: 'Made with other tables or another network than those in force. Plan it again before use.',
-    abstained: 'The network would not say.', abstainedOut: 'Click the middle of the muscle, or outline it yourself. On a bad picture only your own outline counts.',
+    abstained: 'The network would not say.', abstainedOut: 'On a bad picture only your own outline counts.',
     noCalibration: 'The picture has no usable scale: no millimetres, no millilitres and no Units.', noCalibrationOut: 'Click two marks of the depth ruler and type the distance between them.',
-    needsTarget: 'This study was pushed, and no rule knew what it shows.', needsClick: 'A click on the muscle in the picture helps where there are several.', start: 'Start', sideOfImage: 'The image says which side.',
+    needsTarget: 'This study was pushed, and no rule knew what it shows.', needsClick: 'A click on the muscle in the picture shows its outline, and tells it from others.', hasClick: 'The outline in the picture follows your click. Once the target is named, the plan follows.', start: 'Start', sideOfImage: (/** @type {string} */ side) => `Side: ${side}, as the image says.`,
+    soon: 'The plan stands here when the run is done.', endplates: 'Where the endplates lie', fillIn: 'To the inputs',
     rulerFound: 'A RULER WAS FOUND', rulerText: (/** @type {number} */ n) => `${n} ticks at equal steps stand beside the picture. The digits are not read: say how far apart two ticks are, and whether it is the depth ruler.`,
     rulerStep: 'From tick to tick', chooseStep: 'Choose…', useRuler: 'Yes, use this ruler',
     rulerMeans: (/** @type {number} */ px, /** @type {number} */ mm) => `${number(px, 1)} px per cm; the ruler is ${number(mm, 0)} mm long.`, failed: 'The study could not be planned.',
@@ -171,6 +173,7 @@ const en = {
     title: 'Review and confirm', step1: 'What is unknown stops a plan. Answer what you know.', next: 'Next', no: 'No', yes: 'Yes', unknown: 'Unknown', restNo: 'All other answers: no',
     prior: 'Earlier botulinum toxin treatments', priorNone: 'None', priorSome: 'There were some', addTreatment: 'Add a treatment', treatment: 'Treatment', units: 'Units', date: 'Date', response: 'Response',
     what: (/** @type {string} */ target, /** @type {string} */ u, /** @type {number} */ n) => `${target}: ${u} in ${n} ${n === 1 ? 'site' : 'sites'}.`,
+    left: (/** @type {number} */ n, /** @type {boolean} */ who) => `Still open: ${[n ? `${n} ${n === 1 ? 'caution' : 'cautions'} to read` : '', who ? 'name and role' : ''].filter(Boolean).join(', ')}`,
     stops: 'This plan cannot be confirmed', stopsHint: 'Settle each reason first: change the plan or the answers.', cautions: 'Cautions', read: 'I have read this.',
     open: (/** @type {number} */ n) => `${n} ${n === 1 ? 'answer is' : 'answers are'} still unknown.`, name: 'Your name', role: 'Your role',
     statement: 'I have checked patient, muscle, side, product, Units and sites.', confirm: 'Confirm', backToQuestions: 'Back to the questions', done: 'The plan is confirmed.',
@@ -208,6 +211,7 @@ const en = {
   session: {
     title: 'Session', total: (/** @type {string} */ u, /** @type {string} */ p) => `${u} ${p} Units in all`, allowed: 'Under every cap that was found', exceeded: 'A cap is exceeded', none: 'Choose studies in the work list first.',
     priority: 'Priority', priorityOf: (/** @type {string} */ m) => `Priority of ${m}, 1 is kept longest`, within: 'Within the caps', vials: (/** @type {any} */ v) => `${v.vials} vials of ${number(v.vial_units, 1)} Units in ${number(v.vial_ml, 2)} mL: draw up ${number(v.draw_up_ml, 2)} mL, ${number(v.units_left_over, 1)} Units left over`,
+    kinds: /** @type {Record<string, string>} */ ({ session: 'In one session', cumulative: 'Over the interval', muscle: 'In one muscle', site: 'At one site', limb: 'In one limb' }), anywhere: 'whole body',
     cap: 'Cap', planned: 'Planned', before: 'Given before', limit: 'Limit', left: 'Left', over: 'OVER', compare: 'Compare side by side',
   },
 };

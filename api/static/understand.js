@@ -79,7 +79,7 @@ function scaleFacts(a) {
 }
 
 /** Any document as nested lists. @param {any} value @returns {any} */
-export function asList(value) {
+function asList(value) {
   if (value === null || value === undefined) return '—';
   if (Array.isArray(value)) {
     return value.every((v) => typeof v !== 'object') ? value.join(', ')

@@ -140,6 +140,7 @@ def test_the_whole_path(desk: Desk, service: Service) -> None:
     page.get_by_role("button", name="Next").click()
     page.get_by_label("Your name").wait_for()
     assert page.get_by_role("button", name="Confirm", exact=True).is_disabled()
+    assert "to read, name and role" in page.locator("dialog .foot").inner_text()
     read_and_confirm(page)
     state(page, "confirmed")
     assert page.locator(".picture .marks").inner_text() == "CONFIRMED BY DR. ADA EXAMPLE"
@@ -435,6 +436,59 @@ def test_a_pushed_study_waits_until_its_muscle_is_named(desk: Desk, service: Ser
     state(page, "draft")
     assert "Biceps" in page.locator(".headline h1").inner_text()
     page.locator("svg .muscle").wait_for(state="attached")
+
+
+def test_a_pushed_study_whose_image_names_its_side(desk: Desk, service: Service) -> None:
+    """The side is told and not asked again; after a click only the muscle is missing."""
+    service.push(phantoms.dicom(laterality="L", patient=("PUSHED-2", "Waiting^Willi")))
+    page = desk()
+    page.locator("ul.studies li", has_text="Waiting Willi").locator("a.study").click()
+    state(page, "needs_target")
+    page.get_by_text("Side: left, as the image says.").wait_for()
+    click_image(page, *CENTRE)
+    page.get_by_text("follows your click").wait_for()
+    plan = page.locator("#panels").inner_text()
+    assert "3.86 cm²" in plan
+    assert "unknown" not in plan
+    page.locator(".note").get_by_label("Muscle", exact=True).select_option("biceps_brachii")
+    page.get_by_role("button", name="Start", exact=True).click()
+    state(page, "draft")
+    page.locator(".note", has_text="No dose").get_by_role("button", name="To the inputs").click()
+    assert page.get_by_role("tab", name="Inputs").get_attribute("aria-selected") == "true"
+
+
+def test_nothing_hides_the_picture_and_it_stands_still(desk: Desk, service: Service) -> None:
+    """On a tablet the words stand above the skin, the slider keeps its width, and no site's words
+    run into another's; a change of tool moves nothing, also by key from a tool's button."""
+    analysis_id = service.study(phantoms.dicom(nominal=True))
+    page = desk(f"/#/analyses/{analysis_id}", width=1024, height=768)
+    state(page, "draft")
+    page.locator(".viewport svg[viewBox]").wait_for(state="attached")
+    page.locator("svg .site").nth(1).wait_for()
+    box = """s => (({left, top, right, bottom}) => [left, top, right, bottom])(
+        document.querySelector(s).getBoundingClientRect())"""
+    marks, picture = page.evaluate(box, ".marks"), page.evaluate(box, ".viewport canvas")
+    assert page.locator(".marks span").count() == 2
+    assert marks[3] <= picture[1]
+    one, two = page.evaluate(
+        """() => [...document.querySelectorAll("svg .label")]
+        .filter((e) => / mm$/.test(e.textContent))
+        .map((e) => (({left, top, right, bottom}) => [left, top, right, bottom])(
+            e.getBoundingClientRect()))"""
+    )
+    assert one[2] <= two[0] or two[2] <= one[0] or one[3] <= two[1] + 4 or two[3] <= one[1] + 4
+    page.get_by_role("button", name="Add", exact=True).click()
+    assert page.evaluate(box, ".viewport canvas") == picture
+    page.keyboard.press("Escape")
+    look = page.get_by_role("button", name="Look", exact=True)
+    assert look.get_attribute("aria-pressed") == "true"
+    assert page.evaluate(box, ".viewport canvas") == picture
+
+    clip = service.study(phantoms.dicom(frames=3), frames=[{"frame": 0}], clicks=None)
+    page.goto(f"{service.base}/#/analyses/{clip}")
+    state(page, "abstained")
+    left, _, right, _ = page.evaluate(box, ".cine input[type=range]")
+    assert right - left > 300
 
 
 def test_a_ruler_in_the_picture_is_offered_and_never_taken(desk: Desk, service: Service) -> None:
