@@ -86,6 +86,7 @@ sums: $(VENV)/.service ## the SHA-256 of tables and weights, after a reviewed ch
 
 bench: $(VENV)/.test ## ratios and percentiles within one run
 	$(BIN)/python tests/bench/bench_service.py
+	$(BIN)/python tests/bench/bench_viewer.py
 	$(BIN)/python tests/bench/bench_clinic.py
 	$(BIN)/python tests/bench/bench_dicomweb.py
 	$(BIN)/python tests/bench/bench_dimse.py
