@@ -12,6 +12,7 @@ from app.clinic.tables import ClinicalTables
 from app.frames import UsedFrame
 from app.request import TARGET, StudyRequest
 from app.scale import Scale
+from imaging.arrays import BoolMask
 from imaging.calibration import Calibration
 from imaging.mask import contours
 from imaging.plane import positions_mm
@@ -109,19 +110,20 @@ def _frame(frame: UsedFrame) -> dict[str, Any]:
         else ("operator" if frame.outline is not None else "network"),
         "segmentation": _segmentation(frame),
         "section": None if section is None else _rounded(asdict(section)),
-        "contours": []
-        if section is None
-        else [
-            [[round(p.column, 2), round(p.row, 2)] for p in polygon]
-            for polygon in ([frame.outline] if frame.outline else contours(frame.muscle))
-        ],
-        "possible_bone": []
-        if frame.possible_bone is None
-        else [
-            [[round(p.column, 2), round(p.row, 2)] for p in polygon]
-            for polygon in contours(frame.possible_bone)
-        ],
+        "contours": [] if section is None else _contours(frame),
+        "possible_bone": [] if frame.possible_bone is None else _outlines(frame.possible_bone),
     }
+
+
+def _contours(frame: UsedFrame) -> list[list[list[float]]]:
+    if frame.outline:
+        return [[[round(p.column, 2), round(p.row, 2)] for p in frame.outline]]
+    return _outlines(frame.muscle)
+
+
+def _outlines(mask: BoolMask) -> list[list[list[float]]]:
+    """A mask's boundaries; they run along pixel edges, so there is nothing to round."""
+    return [[[p.column, p.row] for p in polygon] for polygon in contours(mask)]
 
 
 def _scale(scale: Scale) -> dict[str, Any]:
