@@ -842,6 +842,107 @@ def test_a_row_by_weight_needs_a_weight_in_adults_too(
     )
 
 
+NO_VOLUME = ("volume_unknown", ("POLICY",))
+UNUSUAL = ("dilution_unusual", ("POLICY", "L_BOTOX_PDR", "C_BMK_SPAS", "L_DYS_IE_AD"))
+FRENCH = [
+    ("regional_label_row", ("E_SCHNITZLER22",)),
+    ("no_cap_found", ("E_SCHNITZLER22",)),
+    NO_VOLUME,
+    UNUSUAL,
+]
+GIVEN_900 = (PriorTreatment(product="DYSPORT", units=900, date=TODAY),)
+SAID: dict[str, tuple[dict[str, Any], list[tuple[str, tuple[str, ...]]]]] = {
+    "no site cap in any source": ({}, [NO_VOLUME, ("no_cap_found", ("POLICY",))]),
+    "a row of a compendium": (
+        {"product": "BOTOX"},
+        [("compendium_row", ("L_BOTOX_EPOC",)), NO_VOLUME],
+    ),
+    "a site cap in Units needs no dilution": (
+        {"product": "BOTOX", "dilution": None},
+        [("compendium_row", ("L_BOTOX_EPOC",)), NO_VOLUME, ("dilution_unknown", ("POLICY",))],
+    ),
+    "a cap from abroad that does not bind": (
+        {"product": "DYSPORT", "jurisdiction": "FR"},
+        FRENCH,
+    ),
+    "a cap from abroad that binds": (
+        {"product": "DYSPORT", "jurisdiction": "FR", "prior_treatments": GIVEN_900},
+        [*FRENCH, ("cap_of_other_jurisdiction", ("L_DYS_HCP",))],
+    ),
+    "a cap of this jurisdiction that binds": (
+        {
+            "product": "DYSPORT",
+            "muscle": "gastrocnemius_medial",
+            "indication": "lower_limb_spasticity",
+            "dilution": Dilution(units=500, ml=2.5),
+            "prior_treatments": (PriorTreatment(product="DYSPORT", units=1400, date=TODAY),),
+        },
+        [("compendium_row", ("L_DYS_DRUGSCOM",)), NO_VOLUME],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_cautions_are_said_where_they_hold_and_nowhere_else(
+    make: Any, tables: ClinicalTables, name: str
+) -> None:
+    """Which cautions a dose has, in their order, each with its own sources; no other."""
+    changed, said = SAID[name]
+    dose = planned(make.inputs(**changed), UNKNOWN, tables, today=TODAY)
+    assert [(c.code, c.sources) for c in dose.cautions] == said
+
+
+SECONDARY = "BOTOX,paediatric,US,session,lower_limb,units,300,,secondary,L_BOTOX_LLS_NEWS,leg"
+LABEL = "BOTOX,any,US,session,any,units,{},,compendium,L_BOTOX_EPOC,all"
+
+
+@pytest.mark.parametrize(
+    ("rows", "units", "said"),
+    [
+        ((SECONDARY,), 180.0, True),  # it does not bind, but there is no other total
+        ((SECONDARY, LABEL.format(400)), 180.0, False),  # another, and it does not bind
+        ((SECONDARY.replace("300", "100"), LABEL.format(400)), 100.0, True),  # it binds
+        ((SECONDARY, LABEL.format(100)), 100.0, False),  # the other binds
+        ((LABEL.format(100),), 100.0, False),
+    ],
+)
+def test_a_secondary_cap_is_said_where_it_counts(
+    make: Any, tmp_path: Path, rows: tuple[str, ...], units: float, said: bool
+) -> None:
+    """A total of a secondary source is said where it cuts the dose, or is the only total."""
+    for name, lines in (
+        ("caps.csv", rows),
+        (
+            "dose_rows.csv",
+            ("BOTOX,lower_limb_spasticity,paediatric,US,soleus,,,6,6,1,9,site,L_BOTOX_MAYO,",),
+        ),
+    ):
+        head = (DATA / name).read_text(encoding="utf-8").splitlines()[0]
+        (tmp_path / name).write_text("\n".join((head, *lines, "")), encoding="utf-8")
+    inputs = make.inputs(
+        product="BOTOX", muscle="soleus", indication="lower_limb_spasticity", patient=CHILD
+    )
+    dose = planned(inputs, UNKNOWN, load_tables(tmp_path))
+    assert dose.units.value == units
+    assert ("secondary_cap" in codes(dose)) is said
+
+
+def test_the_ends_of_band_and_range_are_inside(make: Any, tables: ClinicalTables) -> None:
+    """A volume at either end of the plausible band, a dose at the label's minimum and as many
+    sites as the row asks for are no reason for a caution; what lies outside names its source."""
+    reference = planned(make.inputs(), volume(100), tables).reference
+    assert isinstance(reference, Reference)
+    for end in reference.band_ml:
+        dose = planned(make.inputs(), volume(end), tables)
+        assert codes(dose) == {"no_cap_found"}
+    outside = planned(make.inputs(), volume(reference.band_ml[1] + 1), tables)
+    (caution,) = [c for c in outside.cautions if c.code == "volume_outside_reference_band"]
+    assert caution.sources == reference.step.sources
+    least = planned(make.inputs(severity=None), UNKNOWN, tables)
+    assert least.units.value == least.label_min_units
+    assert not {"below_label_minimum", "fewer_sites_than_label"} & codes(least)
+
+
 def test_no_cap_found_is_said(make: Any, tables: ClinicalTables, tmp_path: Path) -> None:
     """Site cap, interval, session total and number of sites that no source gives are said."""
     texts = [
