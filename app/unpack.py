@@ -17,7 +17,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from app.blobs import Blobs
 from app.intake import Upload, harmless_name
 from app.settings import Settings
-from imaging.errors import TooLarge, UnreadableFile
+from imaging.errors import TooLarge, UnreadableFile, said
 
 MAGIC = b"PK\x03\x04"
 MAGICS = (MAGIC, b"PK\x05\x06", b"PK\x07\x08")
@@ -92,7 +92,7 @@ def _entries(archive: Upload, before: int, blobs: Blobs, settings: Settings) -> 
             upload.incoming.discard()
         if _of_the_archive(error):
             raise UnreadableFile(
-                f"{archive.name} is a damaged ZIP: {error}", remedy=REMEDY
+                f"{archive.name} is a damaged ZIP: {said(error)}", remedy=REMEDY
             ) from None
         raise
     if not found:

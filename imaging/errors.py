@@ -16,6 +16,7 @@ machine-readable; `api/problems.py` maps it to a problem document.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -84,3 +85,11 @@ class CalibrationRefused(ImagingError):
     """A scale that cannot be true, or two that contradict each other."""
 
     code = "calibration_refused"
+
+
+def said(error: BaseException) -> str:
+    """A library's own words in one line, without what they quote: it may be a patient's name."""
+    # From the first mark to the last: quotes stand within quotes. An apostrophe begins none.
+    quoted = r"""(?<!\w)b?['"].*['"]|(?<!\w)b?['"].*"""
+    plain = re.sub(quoted, "…", str(error), flags=re.DOTALL)
+    return (plain.splitlines() or [type(error).__name__])[0][:200]

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from imaging.arrays import ColourImage, GreyImage
-from imaging.errors import TooLarge, UnreadableFile
+from imaging.errors import TooLarge, UnreadableFile, said
 from imaging.frame import Clip, FileFacts, FrameSource, grey_frame
 from imaging.limits import DecodeLimits
 
@@ -84,7 +84,7 @@ def _open(path: Path, name: str, limits: DecodeLimits) -> Iterator[Image.Image]:
             ) from None
         except Exception as error:
             raise UnreadableFile(
-                f"{name} is no picture that can be read: {error}",
+                f"{name} is no picture that can be read: {said(error)}",
                 remedy="Send DICOM, PNG, JPEG, TIFF or BMP.",
             ) from None
         _check_size(image, frames, path, name, limits)
@@ -129,7 +129,7 @@ def _page(
         raise
     except Exception as error:
         raise UnreadableFile(
-            f"{name} is cut off or damaged: {error}", remedy="Export the picture again."
+            f"{name} is cut off or damaged: {said(error)}", remedy="Export the picture again."
         ) from None
     return _shown(image)
 

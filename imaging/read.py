@@ -10,7 +10,7 @@ from typing import Literal
 
 from imaging.dicom.preamble import check_one_kind, second_kind
 from imaging.dicom.read import facts_of_dicom, looks_like_dicom, read_dicom
-from imaging.errors import ImagingError, UnreadableFile
+from imaging.errors import ImagingError, UnreadableFile, said
 from imaging.frame import Clip, FileFacts
 from imaging.limits import DecodeLimits
 from imaging.plain import facts_of_plain, read_plain
@@ -64,7 +64,7 @@ def _refusing(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise UnreadableFile(
-            f"{name} cannot be read: {error or type(error).__name__}",
+            f"{name} cannot be read: {said(error)}",
             remedy="Export the image again from the scanner or PACS; this copy is damaged.",
         ) from error
 

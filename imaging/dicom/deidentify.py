@@ -21,6 +21,7 @@ import datetime as dt
 import hashlib
 import hmac
 import io
+import math
 import re
 import struct
 from collections import Counter
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
@@ -49,7 +51,7 @@ from imaging.dicom.header import (
 from imaging.dicom.instance import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from imaging.dicom.read import iter_shown, read_header
 from imaging.dicom.regions import NOMINAL_MARK, is_nominal, read_regions
-from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax
+from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax, said
 from imaging.limits import DecodeLimits
 
 Dates = Literal["removed", "shifted"]
@@ -142,6 +144,8 @@ METHODS = (
 )
 SHIFTED = ("113107", "Retain Longitudinal Temporal Information Modified Dates Option")
 SHIFT_DAYS = 1825
+CLOCK = r"(?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d(?:\.\d{1,6})?)?)?"
+"""PS3.5 6.2, VR TM: an hour, perhaps minutes, seconds and their fraction."""
 MOST_BYTES = 2**32 - 2
 """PS3.5 7.1.1: what the length of native pixel data can say."""
 
@@ -253,7 +257,7 @@ def deidentify_file(
     except Exception as error:
         # A value that cannot be what its VR says: what cannot be read cannot be made safe.
         raise UnreadableFile(
-            f"The header of {name} cannot be de-identified: {error}",
+            f"The header of {name} cannot be de-identified: {said(error)}",
             remedy="Export the image again from the scanner or PACS; this copy is damaged.",
         ) from None
     if str(ds.file_meta.get("TransferSyntaxUID", "")) in LOSSY:
@@ -341,7 +345,8 @@ class _Cleaning:
     def _kept(self, element: DataElement) -> DataElement | None:
         keyword, value = element.keyword, element.value
         made: Any = None
-        if value is None or value == "":
+        # A known element in another VR than the standard's is not what is known to be safe.
+        if value is None or value == "" or not _as_defined(element):
             return None
         if keyword in SEQUENCES and isinstance(value, DicomSequence):
             made = [self.items(item) for item in value]
@@ -356,7 +361,7 @@ class _Cleaning:
         elif keyword in DATES and self.site.dates == "shifted":
             made = _shifted(str(value), self.site.shift(self.pseudonym))
         elif keyword in TIMES and self.site.dates == "shifted":
-            made = found[0] if (found := re.match(r"\d{2,6}(\.\d{1,6})?$", str(value))) else None
+            made = found[0] if (found := re.fullmatch(CLOCK, str(value))) else None
         return None if made is None else DataElement(element.tag, element.VR, made)
 
     def _how(self, before: DataElement, after: DataElement) -> str:
@@ -365,6 +370,14 @@ class _Cleaning:
         if before.keyword in DESCRIPTORS or before.keyword in DATES:
             return "C"
         return "K"
+
+
+def _as_defined(element: DataElement) -> bool:
+    """True if the VR is one that the dictionary names for this element ("US or SS" names two)."""
+    if not dictionary_has_tag(element.tag):
+        return False
+    defined = dictionary_VR(element.tag)
+    return element.VR in (defined, *defined.split(" or "))
 
 
 def _mapped(uid: str, site: Site) -> str | None:
@@ -380,13 +393,19 @@ def _numbers(element: DataElement) -> Any:
     if element.VR == "SQ" or isinstance(value, bytes | str):
         return None
     values = value if element.VM > 1 else [value]
-    if element.VR in ("AT", "US", "SS", "UL", "SL", "FL", "FD", "US or SS"):
-        return value if all(isinstance(each, int | float) for each in values) else None
+    if element.VR == "AT":
+        # Four bytes of anything are a tag: only those that the standard has are no letters.
+        return value if all(dictionary_has_tag(each) for each in values) else None
+    if element.VR in ("US", "SS", "UL", "SL", "FL", "FD", "US or SS"):
+        plain = all(isinstance(each, int | float) and math.isfinite(each) for each in values)
+        return value if plain else None
     if element.VR in ("DS", "IS"):
         # Written anew from the number, so that no text hides in its padding.
         try:
+            if not all(math.isfinite(each) for each in values):
+                return None
             made = [int(each) if element.VR == "IS" else f"{float(each):.10g}" for each in values]
-        except (ValueError, OverflowError):
+        except (ValueError, TypeError, OverflowError):
             return None
         return made if element.VM > 1 else made[0]
     return None
@@ -400,12 +419,14 @@ def _cleaned(text: str, words: frozenset[str]) -> str | None:
 
 def _shifted(value: str, by: dt.timedelta) -> str | None:
     """A DA or DT some days earlier; the time of day stays, without its zone."""
-    found = re.match(r"(\d{8})(\d{0,6})", value)
+    found = re.match(rf"(\d{{8}})((?:{CLOCK})?)", value)
+    if found is None:
+        return None
     try:
-        day = dt.datetime.strptime(found[1], "%Y%m%d").date() if found else None
-    except ValueError:
-        day = None
-    return None if day is None or found is None else f"{day - by:%Y%m%d}{found[2]}"
+        day = dt.datetime.strptime(found[1], "%Y%m%d").date() - by
+    except (ValueError, OverflowError):
+        return None  # no day of the calendar, or none that is so long ago
+    return f"{day.isoformat().replace('-', '')}{found[2]}"
 
 
 def _brightest(frames: Iterator[GreyImage | ColourImage]) -> GreyImage:

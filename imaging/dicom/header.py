@@ -8,6 +8,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import UID
 
 from imaging.errors import NotUltrasound, UnreadableFile
 from imaging.frame import ImageIdentity
@@ -69,26 +70,36 @@ def check_ultrasound(ds: Dataset, name: str) -> None:
         return
     if sop_class in SECONDARY_CAPTURE_CLASSES and modality == "US":
         return
-    kind = "an object without an SOP class" if sop_class is None else _class_name(ds)
+    kind = "an object without an SOP class" if sop_class is None else shown_uid(sop_class)
+    # Only a code of the standard's kind is told again: any text may stand there.
+    told = modality if modality and re.fullmatch("[A-Z]{2,3}", modality) else "not given"
     raise NotUltrasound(
-        f"{name} is {kind} (modality {modality or 'not given'}), not an ultrasound image.",
+        f"{name} is {kind} (modality {told}), not an ultrasound image.",
         remedy="Send the ultrasound images of the study, not reports, masks or other modalities.",
     )
 
 
-def _class_name(ds: Dataset) -> str:
-    uid = ds.SOPClassUID
-    return str(getattr(uid, "name", uid))
+def shown_uid(uid: str) -> str:
+    """What a message may tell of a UID: its name, itself, or that it is none, since text may be a
+    patient's name.
+    """
+    known = UID(uid)
+    if known.type:
+        return known.name
+    return uid if _is_uid(uid) else "what is no UID"
+
+
+def _is_uid(uid: str) -> bool:
+    return len(uid) <= MAX_UID_LENGTH and UID_FORM.fullmatch(uid) is not None
 
 
 def check_uids(ds: Dataset, name: str) -> None:
     """Raises UnreadableFile unless study, series and instance have UIDs of PS3.5 9.1."""
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
         uid = text_of(ds, keyword)
-        if uid is None or len(uid) > MAX_UID_LENGTH or UID_FORM.fullmatch(uid) is None:
-            said = "none" if uid is None else f"{uid[:MAX_UID_LENGTH]!r}"
+        if uid is None or not _is_uid(uid):
             raise UnreadableFile(
-                f"{name} has no proper {keyword} ({said}).",
+                f"{name} has no {'' if uid is None else 'proper '}{keyword}.",
                 remedy="Export it again from the scanner or PACS: a UID is digits and single "
                 "dots, at most 64 of them.",
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from imaging.dicom.read import panics_refused, plugin_of, syntax_of, tolerant
-from imaging.errors import UnreadableFile
+from imaging.errors import UnreadableFile, said
 
 
 def decompress(source: Path, target: Path) -> None:
@@ -23,6 +23,6 @@ def decompress(source: Path, target: Path) -> None:
             ds.save_as(target)
     except Exception as error:
         raise UnreadableFile(
-            f"The pixels cannot be decoded: {error}",
+            f"The pixels cannot be decoded: {said(error)}",
             remedy="Fetch the object in the transfer syntax that it is stored in.",
         ) from None

@@ -39,13 +39,13 @@ from pydicom.uid import (
 )
 
 from imaging.arrays import ColourImage, GreyImage
-from imaging.dicom.header import check_ultrasound, identity_of, number_of_frames, text_of
+from imaging.dicom.header import check_ultrasound, identity_of, number_of_frames, shown_uid, text_of
 from imaging.dicom.planes import planes_of
 from imaging.dicom.regions import read_scale
 from imaging.dicom.shape import check_shape
 from imaging.dicom.twelve_bit import iter_twelve_bit
 from imaging.dicom.whole import data_set_at
-from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax
+from imaging.errors import ImagingError, TooLarge, UnreadableFile, UnsupportedSyntax, said
 from imaging.frame import Clip, FileFacts, FrameSource, grey_frame
 from imaging.limits import MEBIBYTE, DecodeLimits
 from imaging.video import iter_video
@@ -91,7 +91,9 @@ def read_header(path: Path, name: str, limits: DecodeLimits) -> FileDataset:
     except ImagingError:
         raise
     except Exception as error:
-        raise UnreadableFile(f"{name} is no readable DICOM file: {error}", remedy=DAMAGED) from None
+        raise UnreadableFile(
+            f"{name} is no readable DICOM file: {said(error)}", remedy=DAMAGED
+        ) from None
     if not ds:
         raise UnreadableFile(f"{name} is no DICOM file.", remedy=DAMAGED)
     check_ultrasound(ds, name)
@@ -170,7 +172,7 @@ def iter_shown(
         raise
     except Exception as error:
         raise UnreadableFile(
-            f"The pixels of {name} cannot be decoded: {error}", remedy=DAMAGED
+            f"The pixels of {name} cannot be decoded: {said(error)}", remedy=DAMAGED
         ) from None
 
 
@@ -311,7 +313,7 @@ def check_syntax(ds: Dataset, name: str) -> None:
         available = False
     if not available:
         raise UnsupportedSyntax(
-            f"{name} is encoded as {syntax.name}, which is not decoded here.",
+            f"{name} is encoded as {shown_uid(syntax)}, which is not decoded here.",
             remedy="Send it uncompressed, as JPEG, JPEG-LS, JPEG 2000 or RLE.",
         )
 

@@ -38,7 +38,7 @@ from imaging.dicom.read import (
     syntax_of,
     tolerant,
 )
-from imaging.errors import ImagingError, NotThere, UnreadableFile
+from imaging.errors import ImagingError, NotThere, UnreadableFile, said
 
 DAMAGED = "Export the object again from the scanner or PACS; this copy is damaged or cut off."
 # PS3.18 table 8.7.3-5: the media type that the frames of a transfer syntax have.
@@ -125,7 +125,9 @@ def stored_frames(path: Path, numbers: Sequence[int]) -> list[Encoded]:
     try:
         return _encoded(path, numbers, count=number_of_frames(ds), syntax=syntax)
     except Exception as error:
-        raise UnreadableFile(f"The frames cannot be told apart: {error}", remedy=DAMAGED) from None
+        raise UnreadableFile(
+            f"The frames cannot be told apart: {said(error)}", remedy=DAMAGED
+        ) from None
 
 
 def _encoded(path: Path, numbers: Sequence[int], *, count: int, syntax: str) -> list[Encoded]:
@@ -161,7 +163,9 @@ def plain_frames(path: Path, numbers: Sequence[int]) -> list[Encoded]:
     except ImagingError:
         raise
     except Exception as error:
-        raise UnreadableFile(f"The pixels cannot be decoded: {error}", remedy=DAMAGED) from None
+        raise UnreadableFile(
+            f"The pixels cannot be decoded: {said(error)}", remedy=DAMAGED
+        ) from None
 
 
 def _native(path: Path, ds: Dataset, numbers: Sequence[int]) -> list[bytes]:
@@ -263,7 +267,7 @@ def as_explicit(path: Path, target: Path) -> str:
             ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             ds.save_as(target, enforce_file_format=True, implicit_vr=False, little_endian=True)
     except Exception as error:
-        raise UnreadableFile(f"It cannot be decoded: {error}", remedy=DAMAGED) from None
+        raise UnreadableFile(f"It cannot be decoded: {said(error)}", remedy=DAMAGED) from None
     return str(ExplicitVRLittleEndian)
 
 
@@ -279,7 +283,7 @@ def _header(path: Path, *, whole: bool = False) -> Dataset:
             list(ds.iterall())
             return ds
     except Exception as error:
-        raise UnreadableFile(f"The header cannot be read: {error}", remedy=DAMAGED) from None
+        raise UnreadableFile(f"The header cannot be read: {said(error)}", remedy=DAMAGED) from None
 
 
 def _image(path: Path, numbers: Sequence[int]) -> Dataset:

@@ -20,6 +20,7 @@ from imaging.dicom.header import (
     check_uids,
     identity_of,
     number_of_frames,
+    shown_uid,
     text_of,
 )
 from imaging.dicom.instance import MANUFACTURER
@@ -35,7 +36,7 @@ from imaging.dicom.read import (
 )
 from imaging.dicom.regions import read_scale
 from imaging.dicom.whole import check_whole, data_set_at
-from imaging.errors import ImagingError, UnknownClass, UnreadableFile, UnsupportedSyntax
+from imaging.errors import ImagingError, UnknownClass, UnreadableFile, UnsupportedSyntax, said
 from imaging.frame import FileFacts
 from imaging.limits import DecodeLimits
 
@@ -67,7 +68,9 @@ def facts_of_object(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
     except ImagingError:
         raise
     except Exception as error:
-        raise UnreadableFile(f"{name} is no readable DICOM file: {error}", remedy=DAMAGED) from None
+        raise UnreadableFile(
+            f"{name} is no readable DICOM file: {said(error)}", remedy=DAMAGED
+        ) from None
     check_uids(ds, name)
     sop_class = text_of(ds, "SOPClassUID")
     if sop_class not in STORAGE_CLASSES:
@@ -78,7 +81,7 @@ def facts_of_object(path: Path, name: str, limits: DecodeLimits) -> FileFacts:
     syntax = syntax_of(ds)
     if UID(syntax).type != "Transfer Syntax":
         raise UnsupportedSyntax(
-            f"{name} is in the transfer syntax {syntax[:64]}, which is not known here.",
+            f"{name} is in the transfer syntax {shown_uid(syntax)}, which is not known here.",
             remedy="Send it uncompressed, as JPEG, JPEG-LS, JPEG 2000 or RLE.",
         )
     check_whole(path, name, data_set_at=begins_at, transfer_syntax_uid=syntax)
@@ -139,7 +142,9 @@ def same_pixels(one: Path, other: Path) -> bool:
     except ImagingError:
         raise
     except Exception as error:
-        raise UnreadableFile(f"The objects cannot be compared: {error}", remedy=DAMAGED) from None
+        raise UnreadableFile(
+            f"The objects cannot be compared: {said(error)}", remedy=DAMAGED
+        ) from None
 
 
 def _same_pixels(one: Path, other: Path) -> bool:

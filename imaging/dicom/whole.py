@@ -19,7 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from imaging.errors import UnreadableFile
+from imaging.errors import UnreadableFile, said
 
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
@@ -73,7 +73,7 @@ def check_whole(path: Path, name: str, *, data_set_at: int, transfer_syntax_uid:
                 pass
     except (_CutOff, struct.error, zlib.error) as error:
         raise UnreadableFile(
-            f"{name} is cut off or damaged: {error}.",
+            f"{name} is cut off or damaged: {said(error)}.",
             remedy="Export the image again from the scanner or PACS; this copy is not whole.",
         ) from None
 

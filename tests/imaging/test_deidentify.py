@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from pydicom import dcmread
+from pydicom import config, dcmread
 from pydicom.datadict import DicomDictionary, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import JPEGBaseline8Bit, RLELossless
+from pydicom.valuerep import validate_value
 
 from imaging.dicom.deidentify import (
     DATES,
@@ -31,7 +35,7 @@ from imaging.dicom.deidentify import (
     deidentify_file,
 )
 from imaging.dicom.regions import is_nominal
-from imaging.errors import PictureNotFound
+from imaging.errors import PictureNotFound, UnreadableFile
 from imaging.lettering import font
 from imaging.limits import DecodeLimits
 from tests.app import studies
@@ -267,6 +271,95 @@ def test_compressed_clips_are_decoded_and_blanked_in_every_frame(
     assert frames[:, 445:].max() == 0
     assert frames[:, 200:300, 200:300].max() > 100
     assert out.get("LossyImageCompression") == ("01" if syntax == JPEGBaseline8Bit else None)
+
+
+PERSON = b"Zzyzx^An"
+"""Eight bytes, so that it is a whole value of every VR."""
+DAMAGED = [
+    # A date or a time that is none, or that is so long ago that it cannot be moved.
+    ("StudyDate", "DA", b"2026-13-45"),
+    ("StudyDate", "DA", b"00010101"),
+    ("StudyDate", "DA", b"20260101\\20260102 "),
+    ("StudyDate", "DA", PERSON),
+    ("StudyTime", "TM", PERSON),
+    ("SeriesTime", "TM", b"99"),
+    ("SeriesTime", "TM", b"1011.5"),
+    ("AcquisitionDateTime", "DT", b"2026"),
+    ("AcquisitionDateTime", "DT", b"20260101996199"),
+    ("AcquisitionDateTime", "DT", b"20260101" + PERSON),
+    # Text where numbers are, and numbers that are none.
+    ("InstanceNumber", "IS", PERSON),
+    ("FrameTime", "DS", b"12 " + PERSON + b" "),
+    ("FrameTime", "DS", b"1e999 "),
+    ("FrameTime", "DS", b"nan "),
+    ("FrameTimeVector", "DS", b"33.3\\" + PERSON + b" "),
+    ("FrameIncrementPointer", "AT", PERSON),
+    ("PhysicalDeltaX", "FD", b"\0\0\0\0\0\0\xf8\x7f"),
+    # Another VR than the standard's.
+    ("StudyDescription", "OB", b"left " + PERSON + b" "),
+    ("StudyDescription", "UN", b"left " + PERSON + b" "),
+    ("FrameTime", "US", PERSON),
+    ("FrameTime", "LT", PERSON),
+    ("HeartRate", "AT", PERSON),
+    ("Modality", "FD", PERSON),
+    ("StudyTime", "DA", PERSON),
+    ("StudyInstanceUID", "LO", PERSON),
+    ("SequenceOfUltrasoundRegions", "LO", PERSON),
+    ("ImageLaterality", "SQ", b""),
+    # A character set that is none, that does not fit, and one of the identifiers in it.
+    ("SpecificCharacterSet", "CS", PERSON),
+    ("SpecificCharacterSet", "CS", b"ISO 2022 IR 87"),
+    ("SpecificCharacterSet", "CS", b"ISO_IR 192"),
+    ("PatientID", "LO", b"\xff\xfe" + PERSON),
+    ("PatientName", "PN", b"\x1b$B" + PERSON + b" "),
+    ("StudyInstanceUID", "UI", PERSON),
+]
+
+
+@pytest.mark.parametrize("site", [SITE, SHIFTED], ids=["removed", "shifted"])
+@pytest.mark.parametrize(("keyword", "vr", "value"), DAMAGED)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, over what the test damages
+def test_damaged_values_stay_behind(
+    tmp_path: Path, keyword: str, vr: str, value: bytes, site: Site
+) -> None:
+    """What is not what it says is left out or replaced; the image comes out whole, by the rules."""
+    path = picture_file(tmp_path, box=(120, 60, 520, 440))
+    ds = dcmread(path)
+    within = keyword in ("PhysicalDeltaX",)
+    where = ds.SequenceOfUltrasoundRegions[0] if within else ds
+    tag = Tag(keyword)
+    where._dict[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+    ds.save_as(path)
+    assert value in path.read_bytes()
+    out, report = cleaned(path, site)
+    body = (tmp_path / "out.dcm").read_bytes()
+    assert PERSON not in body
+    assert b"Zzyzx" not in body
+    assert "Zzyzx" not in str(report)
+    assert out.pixel_array.shape == (480, 640)
+    for element in out.iterall():
+        assert element.VR in dictionary_VR(element.tag).split(" or ")
+        if element.VR in ("DA", "TM", "DT", "DS", "IS", "UI", "CS"):
+            values = element.value if element.VM > 1 else [element.value]
+            for each in values:
+                validate_value(element.VR, str(each), config.RAISE)
+
+
+def test_what_breaks_the_reader_tells_no_name(tmp_path: Path) -> None:
+    """A value that cannot be read is a refusal without the value in it, and leaves no file."""
+    for vr in ("FD", "FL", "UL", "US", "SQ", "OV"):
+        path = picture_file(tmp_path, box=(120, 60, 520, 440))
+        ds = dcmread(path)
+        tag, value = Tag("PatientName"), PERSON[:5] + b"^"
+        ds._dict[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+        ds.save_as(path)
+        with suppress(UnreadableFile):
+            assert "Zzyzx" not in str(cleaned(path))
+            continue
+        with pytest.raises(UnreadableFile) as caught:
+            cleaned(path)
+        assert "Zzyz" not in caught.value.message, vr
+        assert list(tmp_path.glob("*.part")) == []
 
 
 def test_the_header_alone_is_pure() -> None:
