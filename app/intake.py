@@ -14,7 +14,7 @@ from app.processes import WorkerPlace
 from app.settings import Settings
 from imaging.dicom.preamble import check_one_kind
 from imaging.dicom.storage import facts_of_object
-from imaging.errors import ImagingError
+from imaging.errors import ImagingError, TooLarge
 from imaging.frame import FileFacts
 from imaging.limits import DecodeLimits
 from imaging.read import peek
@@ -72,8 +72,10 @@ def examine(
     headers = tuple((str(u.incoming.path), u.name) for u in uploads)
     try:
         facts = door.result(door.run(peek_all, headers, limits), within_s=PEEK_S)
-    except (WorkerDied, TookTooLong, MemoryError, RecursionError) as lost:
+    except (WorkerDied, TookTooLong) as lost:
         raise _unreadable_header(names) from lost
+    except (MemoryError, RecursionError) as lost:
+        raise _swelling_header(names) from lost
     check_one_patient(facts)
     _check_distinct(facts)
     return in_acquired_order(
@@ -119,9 +121,11 @@ def examine_objects(
     headers = tuple((str(u.incoming.path), u.name) for u in uploads)
     try:
         facts = door.result(door.run(look_at_all, headers, limits), within_s=PEEK_S)
-    except (WorkerDied, TookTooLong, MemoryError, RecursionError):
+    except (WorkerDied, TookTooLong, MemoryError, RecursionError) as lost:
         if len(uploads) == 1:
-            return (_unreadable_header([uploads[0].name]),)
+            of_memory = isinstance(lost, MemoryError | RecursionError)
+            why = _swelling_header if of_memory else _unreadable_header
+            return (why([uploads[0].name]),)
         # One of them is made to harm: alone, it harms itself only.
         return tuple(
             answer
@@ -191,6 +195,13 @@ def check_patients(named: Sequence[tuple[str | None, str | None]]) -> None:
 def facts_json(facts: FileFacts) -> dict[str, Any]:
     """The facts as they are kept beside the stored file."""
     return asdict(facts)
+
+
+def _swelling_header(names: Sequence[str]) -> ImagingError:
+    return TooLarge(
+        f"The header of {', '.join(names[:3])} takes more memory than one worker may have.",
+        remedy="The file is damaged or made to harm: export it from the scanner again.",
+    )
 
 
 def _unreadable_header(names: Sequence[str]) -> AppError:

@@ -73,6 +73,14 @@ def endless_directory() -> bytes:
     return bytes(data)
 
 
+def before_its_begin() -> bytes:
+    """A directory that says it begins later than it does, so that its files lie before byte 0."""
+    data = bytearray(packed(("a.dcm", studies.dicom_still())))
+    at = data.rindex(b"PK\x05\x06") + 16
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4], "little") + 100).to_bytes(4, "little")
+    return bytes(data)
+
+
 HARM = {
     "encrypted": encrypted,
     "a path out of it": lambda: packed(("../../etc/a.dcm", studies.dicom_still())),
@@ -88,6 +96,7 @@ HARM = {
     "damaged": lambda: packed(("a.dcm", studies.dicom_still())).replace(b"a.dcm", b"b.dcm", 1),
     "an endless directory": endless_directory,
     "a lying directory": lying,
+    "a file before its begin": before_its_begin,
 }
 
 
@@ -99,6 +108,24 @@ def test_a_harmful_zip_is_refused(client: TestClient, kind: str) -> None:
     assert_problem(answer, answer.status_code)
     found = contents(client)
     assert (found["instances"], found["(blobs)"], found["(staging)"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\0b.dcm", "a\nb.dcm", "CON", "NUL:", "?*|<>.dcm", " ", ".", "\u202egnp.dcm", "x" * 60_000],
+)
+def test_a_name_that_no_file_may_have(client: TestClient, name: str) -> None:
+    """What a ZIP calls its files is no path anywhere: they are taken under a harmless name, or the
+    ZIP is refused, and the next one is taken."""
+    answer = send(client, packed((name, studies.dicom_still())))
+    if answer.status_code == 202:
+        (file,) = answer.json()["files"]
+        assert file["name"].isprintable()
+        assert 0 < len(file["name"]) <= 200
+    else:
+        assert_problem(answer, 422, "unreadable_file")
+    assert contents(client)["(staging)"] == 0
+    assert send(client, packed(("a.dcm", studies.dicom_still(2)))).status_code == 202
 
 
 def test_a_bomb_is_refused_by_what_comes_out(client: TestClient) -> None:

@@ -24,7 +24,7 @@ from app.errors import TookTooLong, WorkerDied
 from app.processes import Door
 from app.services import open_services
 from app.settings import Settings
-from tests.api.conftest import ANALYSES, assert_problem, contents, parts_of, post
+from tests.api.conftest import ANALYSES, Serve, assert_problem, contents, parts_of, post
 from tests.app import studies, workloads
 
 SLOW_S = 0.8
@@ -250,3 +250,50 @@ def test_no_name_of_a_file_is_a_path(client: TestClient, tmp_path: Path) -> None
         p.name for p in files
     }
     assert not [name for name in outside if "sqlite" not in name]
+
+
+# ---- memory
+
+
+def test_a_job_without_memory_fails_alone(serve: Serve) -> None:
+    """A worker that gets no more memory fails its own job in plain words, and does the next one."""
+    client = serve(workloads.hungry_on_the_right)
+    wait = {"Prefer": "wait=60"}
+    assert post(client, headers=wait).json()["state"] == "draft"
+    problem = assert_problem(post(client, headers=wait, side="right"), 413, "too_large")
+    assert "memory" in problem["detail"]
+    assert client.get(problem["analysis"]).json()["state"] == "failed"
+    assert post(client, headers=wait).json()["state"] == "draft"
+
+
+def test_a_header_that_takes_all_memory(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is too large, by both doors, nothing of it is kept, and the next client is served."""
+    before = contents(client)
+    with monkeypatch.context() as hungry:
+        hungry.setattr("app.intake.peek_all", workloads.hungry_reader)
+        hungry.setattr("app.intake.look_at_all", workloads.hungry_reader)
+        problem = assert_problem(post(client), 413, "too_large")
+        assert "memory" in problem["detail"]
+        body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + studies.dicom_still()
+        answer = client.post(
+            "/dicom-web/studies", content=body + b"\r\n--b--", headers={"Content-Type": RELATED}
+        )
+        assert answer.status_code == 409
+    assert contents(client) == before
+    assert post(client).status_code == 202
+
+
+def test_a_request_that_takes_all_memory(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the service gets no more memory, the one who asked is told, and others are served."""
+    client = serve()
+
+    def hungry(*_: object, **__: object) -> None:
+        bytearray(1 << 60)
+
+    with monkeypatch.context() as once:
+        once.setattr(parts_of(client).store, "read", hungry)
+        problem = assert_problem(client.get(ANALYSES), 413, "too_large")
+        assert "memory" in problem["detail"]
+    assert client.get(ANALYSES).status_code == 200

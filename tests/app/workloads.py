@@ -97,6 +97,16 @@ def hungry(task: AnalysisTask, progress: Progress) -> Analysis:
     return DONE
 
 
+def hungry_on_the_right(task: AnalysisTask, progress: Progress) -> Analysis:
+    """As `hungry`, for right sides alone."""
+    return hungry(task, progress) if '"right"' in task.request_json else DONE
+
+
+def hungry_reader(*_: object) -> None:
+    """A reader of headers that takes more memory than its worker may."""
+    bytearray(1 << 40)
+
+
 def defective(task: AnalysisTask, progress: Progress) -> Analysis:
     """Fails as a defect of ours does, with a patient's name in the error."""
     raise RuntimeError("Example^Ada")
