@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -qq -c constraints.txt
 
-.PHONY: demo fuzz flood contract serve test test-slow ohif test-scale lint sums safety sbom hashes verify-hashes bench bench-scale train mutation clean help
+.PHONY: demo fuzz flood kills contract serve test test-slow ohif test-scale lint sums safety sbom hashes verify-hashes bench bench-scale train mutation clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -48,6 +48,9 @@ fuzz: $(VENV)/.test ## 20,000 damaged files at the readers and at a running serv
 
 flood: $(VENV)/.test ## slow clients, 10,000 uploads, one of a gigabyte: others are answered
 	$(BIN)/python -m tests.slow.flood $(ARGS)
+
+kills: $(VENV)/.test ## kill -9 of service, workers and Dask workers under load, 50 times
+	SONODOSE_KILLS=50 $(BIN)/python -m pytest --timeout=3600 tests/api/test_kill.py $(ARGS)
 
 contract: $(VENV)/.test ## the OpenAPI document, 50 examples an operation
 	SONODOSE_SLOW=1 $(BIN)/python -m pytest --timeout=3600 tests/api/test_openapi.py $(ARGS)
