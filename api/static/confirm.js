@@ -3,7 +3,7 @@
 import { me, post } from './api.js';
 import { h, put, field, select } from './dom.js';
 import { ask, note, patientOf, problemNote, targetName } from './parts.js';
-import { cautionNote, sitesOf, unitsText } from './plan.js';
+import { cautionNote, refusalOf, sitesOf, unitsText } from './plan.js';
 import { T } from './texts.js';
 
 /** @typedef {import('./reference.js').Reference} Reference */
@@ -99,6 +99,9 @@ export async function confirmPlan(a, etag, known, answer) {
     const second = (/** @type {{name: string, role: string | null} | null} */ signedIn) => {
       const cautions = a.plan?.cautions ?? [];
       const stops = cautions.filter((/** @type {any} */ c) => c.blocks_confirmation);
+      // What the service would refuse for, said before anybody signs.
+      const lacks = [refusalOf(a.plan?.dose), a.plan?.sites_refused].filter(Boolean);
+      const stopped = stops.length + lacks.length > 0;
       const read = cautions.filter((/** @type {any} */ c) => !c.blocks_confirmation).map((/** @type {any} */ c) => {
         const [element, box] = [cautionNote(c, known), h('input', { type: 'checkbox', onchange: () => ready() })];
         element.append(h('label.choice', null, box, T.confirm.read));
@@ -113,8 +116,8 @@ export async function confirmPlan(a, etag, known, answer) {
       const ready = () => {
         const unread = read.filter((/** @type {any} */ r) => !r.box.checked).length;
         const nameless = !name.value.trim() || !role.value.trim();
-        confirm.disabled = stops.length > 0 || nameless || unread > 0;
-        left.textContent = !stops.length && (unread || nameless) ? T.confirm.left(unread, nameless) : '';
+        confirm.disabled = stopped || nameless || unread > 0;
+        left.textContent = !stopped && (unread || nameless) ? T.confirm.left(unread, nameless) : '';
       };
       confirm.onclick = async () => {
         put(trouble);
@@ -128,7 +131,8 @@ export async function confirmPlan(a, etag, known, answer) {
       put(body,
         h('p', null, h('strong', null, patientOf(a)), ` · ${T.confirm.revision(a.revision)}`),
         h('p', null, T.confirm.what(targetName(known.names, a.request), unitsText(a.plan), sitesOf(a).length)),
-        stops.length ? [h('h3', null, T.confirm.stops), stops.map((/** @type {any} */ c) => cautionNote(c, known)), h('p', null, T.confirm.stopsHint)] : null,
+        stopped ? [h('h3', null, T.confirm.stops), stops.map((/** @type {any} */ c) => cautionNote(c, known)),
+          lacks.map((/** @type {any} */ l) => note(T.plan.stop, 'stop', h('p', null, l.reason), l.remedy ? h('p', null, l.remedy) : null)), h('p', null, T.confirm.stopsHint)] : null,
         open ? note(T.plan.unknownKind, 'caution', h('p', null, T.confirm.open(open))) : null,
         read.length ? [h('h3', null, T.confirm.cautions), read.map((/** @type {any} */ r) => r.element)] : null,
         h('div.pair', null, field(T.confirm.name, name), field(T.confirm.role, role)),

@@ -26,7 +26,7 @@ function doseOf(plan) {
 }
 
 /** Why a part of the plan is missing. @param {any} part */
-const refusalOf = (part) => (part?.reason ? part : null);
+export const refusalOf = (part) => (part?.reason ? part : null);
 
 /** @param {any} plan */
 export function volumeText(plan) {

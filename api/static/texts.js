@@ -61,7 +61,7 @@ const tools = {
   removeHint: 'Click what does not belong to the muscle.',
   outlineHint: 'Drag a point, click the line to add one, Delete removes one.',
   rulerHint: 'Click two points, or two marks of the ruler.',
-  redraw: 'Draw anew', finish: 'Finish', distance: 'Distance in mm', override: 'replace the file’s', useScale: 'Use as scale', clearRuler: 'Clear',
+  redraw: 'Draw anew', finish: 'Finish', distance: 'Distance in mm', override: 'replace the file’s scale', useScale: 'Use as scale', clearRuler: 'Clear',
   do_add: 'Click the muscle', do_outline: 'Draw the outline', do_ruler: 'Set the scale',
   badScale: 'Two points at least 10 pixels apart and a true distance in millimetres are needed.',
 };

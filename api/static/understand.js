@@ -106,7 +106,7 @@ export function modelCard(answer) {
 
 /** The card's figures, each with its interval and the pictures behind it. @param {Record<string, any>} all */
 function metrics(all) {
-  const row = (/** @type {[string, any]} */ [name, m]) => h('tr', null, h('th', { scope: 'row' }, name),
+  const row = (/** @type {[string, any]} */ [name, m]) => h('tr', null, h('th', { scope: 'row' }, name.replaceAll('_', ' ')),
     h('td.number', null, number(m.value, 3)), h('td.number', null, `${number(m.low, 3)}–${number(m.high, 3)}`),
     h('td.number', null, `${m.images} / ${m.groups}`));
   const rows = Object.entries(all);

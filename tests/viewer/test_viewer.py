@@ -329,6 +329,21 @@ def test_a_stop_refuses_confirmation(desk: Desk, service: Service) -> None:
     assert page.get_by_role("button", name="Confirm", exact=True).is_disabled()
 
 
+def test_a_plan_without_a_dose_is_not_signed(desk: Desk, service: Service) -> None:
+    """The dialog says at once that there is no dose, before anybody reads and signs for nothing."""
+    page = desk(f"/#/analyses/{service.study(product=None, indication=None, **ANSWERED)}")
+    state(page, "draft")
+    page.get_by_role("button", name="Review and confirm").click()
+    page.get_by_role("button", name="Next").click()
+    page.get_by_text("This plan cannot be confirmed").wait_for()
+    assert page.locator("dialog .note.stop").count() == 1
+    for box in page.get_by_label("I have read this.").all():
+        box.check()
+    page.get_by_label("Your name").fill("Dr. Ada Example")
+    page.get_by_label("Your role").fill("physician")
+    assert page.get_by_role("button", name="Confirm", exact=True).is_disabled()
+
+
 def test_unknown_is_not_no(desk: Desk, service: Service) -> None:
     """An open question stays open: the service refuses, the page shows its reasons."""
     analysis_id = service.study()
