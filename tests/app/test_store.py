@@ -12,6 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from app import audit
 from app.audit import AuditEntry, ViewLog
@@ -21,6 +22,7 @@ from app.records import new_id
 from app.rows import AuditRow, Row
 from app.settings import Settings, settings_table
 from app.store import Store
+from tests.app.conftest import fresh_database
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,12 +113,34 @@ def test_the_audit_shows_what_was_tampered_with(
     with store.write() as session:
         audit.append(session, [entry(n) for n in range(4)])
     with store.write() as session:
+        for what in ("update", "delete"):
+            session.execute(text(f"DROP TRIGGER audit_no_{what}"))
         session.execute(text(change))
     with store.read() as session:
         _, fault = audit.verify(session)
     assert fault is not None
     assert fault.seq == at
     assert word in fault.reason
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE audit SET detail = '{}'", "DELETE FROM audit WHERE seq = 3", "DELETE FROM audit"],
+)
+def test_the_audit_takes_entries_and_gives_none_back(tmp_path: Path, change: str) -> None:
+    """The database itself refuses to change or remove an entry, on SQLite and on PostgreSQL."""
+    sqlite = f"sqlite:///{tmp_path / 'test.sqlite'}"
+    store = Store(fresh_database().get("database_url", sqlite))
+    store.migrate()
+    with store.write() as session:
+        audit.append(session, [entry(n) for n in range(3)])
+    with pytest.raises(DBAPIError, match="append-only"), store.write() as session:
+        session.execute(text(change))
+    with store.write() as session:
+        audit.append(session, [entry(3)])
+    with store.read() as session:
+        assert audit.verify(session) == (4, None)
     store.close()
 
 
