@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -49,6 +50,20 @@ def test_serve_prints_its_address_and_ends_in_order(tmp_path: Path) -> None:
         assert json.loads(get(f"{address}/healthz")) == {"status": "alive"}
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_a_kept_connection_is_answered_at_once(tmp_path: Path) -> None:
+    """Small answers do not wait 40 ms each for an acknowledgement, as TCP has it by default."""
+    with serving(tmp_path, "--workers", "1") as (_, address):
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=10)
+        times = []
+        for _ in range(30):
+            began = time.perf_counter()
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+            times.append(time.perf_counter() - began)
+        connection.close()
+    assert min(times[20:]) < 0.03
 
 
 def test_no_worker_outlives_a_killed_service(tmp_path: Path) -> None:
