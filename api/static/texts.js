@@ -56,7 +56,7 @@ const comparisons = { sides: 'LEFT AND RIGHT', sessions: 'SINCE THE LAST SESSION
 const tools = {
   look: 'Look', add: 'Add', remove: 'Remove', outline: 'Outline', ruler: 'Ruler', name: 'Picture tools', view: 'View and layers',
   undo: 'Undo', redo: 'Redo', zoomIn: 'Zoom in', zoomOut: 'Zoom out', fit: 'Fit the picture', whole: 'Fit', window: 'Window', gain: 'Gain', reset: 'Reset',
-  lookHint: 'Drag to move the picture or a site, wheel to zoom.', clipHint: 'Drag to move the picture or a site, wheel to turn the frames.',
+  lookHint: 'Drag to move the picture or a site; pinch or wheel to zoom.', clipHint: 'Drag to move the picture or a site; pinch to zoom, wheel to turn the frames.',
   addHint: 'Click what belongs to the muscle. Keyboard: arrows move the cross, Enter clicks.',
   removeHint: 'Click what does not belong to the muscle.',
   outlineHint: 'Drag a point, click the line to add one, Delete removes one.',
