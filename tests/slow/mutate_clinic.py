@@ -81,8 +81,8 @@ ALIKE: dict[str, str] = {
     "exactly the tolerance below",
     "cautions inputs.product is None or population is None or (not dates)  →  population is None "
     "or not dates": "no treatment is without a product, so without one there are no dates",
-    "dose_cautions amount.units < case.low - TOLERANC…  →  amount.units <= case.low - TOLERANC…": "no "
-    "dose is exactly the tolerance below",
+    "dose_cautions amount.units < case.low - TOLERANC…  →  amount.units <= case.low - "
+    "TOLERANC…": "no dose is exactly the tolerance below",
     "dose_rows same and age is not None and (age < i.age_min_years)  →  same and age < "
     "i.age_min_years": "an unknown age was refused before",
     "follow_up after is None or today is None or after.po…  →  after is None or after.po…": "told "
