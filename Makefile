@@ -52,7 +52,7 @@ flood: $(VENV)/.test ## slow clients, 10,000 uploads, one of a gigabyte: others 
 kills: $(VENV)/.test ## kill -9 of service, workers and Dask workers under load, 50 times
 	SONODOSE_KILLS=50 $(BIN)/python -m pytest --timeout=3600 tests/api/test_kill.py $(ARGS)
 
-contract: $(VENV)/.test ## the OpenAPI document, 50 examples an operation
+contract: $(VENV)/.test ## the OpenAPI document, 50 examples an operation (SONODOSE_EXAMPLES)
 	SONODOSE_SLOW=1 $(BIN)/python -m pytest --timeout=3600 tests/api/test_openapi.py $(ARGS)
 
 ohif: $(VENV)/.test ## OHIF itself over our DICOMweb (fetches 50 MB from npm, once)

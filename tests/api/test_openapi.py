@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,7 +44,9 @@ def what_fits_is_understood(ctx: Any, response: Any, case: Any) -> None:
         assert response.status_code != 400 or attribute, response.text
 
 
-EXAMPLES = 50 if os.environ.get("SONODOSE_SLOW") else 4
+SLOW = bool(os.environ.get("SONODOSE_SLOW"))
+EXAMPLES = int(os.environ.get("SONODOSE_EXAMPLES", "50" if SLOW else "4"))
+"""Of each operation."""
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +67,13 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     thread.join(30)
 
 
-def test_every_operation_keeps_its_word(schema: Any) -> None:
+def test_every_operation_keeps_its_word(schema: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever is sent, the status, the headers and the body are as documented, and never 5xx."""
-    failures = []
+    failures, operations, answers = [], 0, Counter[str]()
+    began = time.monotonic()
     for found in schema.get_all_operations():
         operation = found.ok()
+        operations += 1
 
         @settings(
             max_examples=EXAMPLES,
@@ -78,10 +83,17 @@ def test_every_operation_keeps_its_word(schema: Any) -> None:
         )
         @given(case=operation.as_strategy())
         def check(case: Any) -> None:
-            case.call_and_validate()
+            answers[f"{case.call_and_validate().status_code // 100}xx"] += 1
 
         try:
             check()
         except (Exception, BaseExceptionGroup) as error:  # a group of schemathesis's own
             failures.append(f"{operation.label}: {error}")
+    if SLOW:
+        with capsys.disabled():
+            kinds = ", ".join(f"{count} of {kind}" for kind, count in sorted(answers.items()))
+            print(
+                f"\nTOTAL {operations} operations, {answers.total()} valid answers ({kinds}), "
+                f"{len(failures)} operations failed; {time.monotonic() - began:.0f} s"
+            )
     assert not failures, "\n\n".join(failures)
