@@ -98,6 +98,7 @@ bench: $(VENV)/.test ## ratios and percentiles within one run
 bench-scale: $(VENV)/.test ## 50 clients, two Dask workers, 100,000 studies
 	$(BIN)/python tests/bench/bench_load.py
 	$(BIN)/python tests/bench/bench_dask.py
+	$(BIN)/python tests/bench/bench_work_list.py
 	$(BIN)/python tests/bench/bench_dicomweb.py
 
 train: $(VENV)/.test ## a new network: make train DATA=folder

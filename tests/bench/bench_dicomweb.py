@@ -21,14 +21,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.uid import generate_uid
+from sqlalchemy import insert
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from app.rows import InstanceRow, SeriesRow, StudyRow
+from app.rows import InstanceRow, Row, SeriesRow, StudyRow
 from app.store import Store
 from app.study_search import Level, search
 from tests.app import studies
@@ -176,52 +178,54 @@ def seed(store: Store, count: int) -> None:
     """So many studies of one to three instances each."""
     rng, now = random.Random(7), dt.datetime.now(dt.UTC)
     for start in range(0, count, 5000):
+        rows: dict[type[Row], list[dict[str, Any]]] = {StudyRow: [], SeriesRow: [], InstanceRow: []}
+        for number in range(start, min(start + 5000, count)):
+            study = f"1.2.3.{number}"
+            modality = "SR" if number % 1000 == 0 else "US"
+            name = f"Family{number % 5000}^Given{number % 97}"
+            day = dt.date(2015, 1, 1) + dt.timedelta(days=rng.randrange(4000))
+            rows[StudyRow].append(
+                {
+                    "study_instance_uid": study,
+                    "patient_id": f"P-{number % 40_000}",
+                    "patient_name": name,
+                    "folded_name": name.lower(),
+                    "study_date": day.strftime("%Y%m%d"),
+                    "study_time": "101112",
+                    "accession": f"A{number}",
+                    "description": "Muscle ultrasound",
+                    "modalities": f"\\{modality}\\",
+                    "received_at": now,
+                    "changed_at": now,
+                }
+            )
+            rows[SeriesRow].append(
+                {
+                    "study_instance_uid": study,
+                    "series_instance_uid": f"{study}.1",
+                    "modality": modality,
+                    "series_number": 1,
+                }
+            )
+            for each in range(1 + number % 3):
+                rows[InstanceRow].append(
+                    {
+                        "sha256": f"{number * 4 + each:064x}",
+                        "size_bytes": 1,
+                        "received_at": now,
+                        "received_from": "bench",
+                        "sop_instance_uid": f"{study}.1.{each}",
+                        "series_instance_uid": f"{study}.1",
+                        "study_instance_uid": study,
+                        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.6.1",
+                        "instance_number": each,
+                        "facts": {"rows": 600, "columns": 800, "frame_count": 1},
+                        "archived": True,
+                    }
+                )
         with store.write() as session:
-            for number in range(start, min(start + 5000, count)):
-                study = f"1.2.3.{number}"
-                modality = "SR" if number % 1000 == 0 else "US"
-                name = f"Family{number % 5000}^Given{number % 97}"
-                day = dt.date(2015, 1, 1) + dt.timedelta(days=rng.randrange(4000))
-                session.add(
-                    StudyRow(
-                        study_instance_uid=study,
-                        patient_id=f"P-{number % 40_000}",
-                        patient_name=name,
-                        folded_name=name.lower(),
-                        study_date=day.strftime("%Y%m%d"),
-                        study_time="101112",
-                        accession=f"A{number}",
-                        description="Muscle ultrasound",
-                        modalities=f"\\{modality}\\",
-                        received_at=now,
-                        changed_at=now,
-                    )
-                )
-                session.flush()
-                session.add(
-                    SeriesRow(
-                        study_instance_uid=study,
-                        series_instance_uid=f"{study}.1",
-                        modality=modality,
-                        series_number=1,
-                    )
-                )
-                for each in range(1 + number % 3):
-                    session.add(
-                        InstanceRow(
-                            sha256=f"{number * 4 + each:064x}",
-                            size_bytes=1,
-                            received_at=now,
-                            received_from="bench",
-                            sop_instance_uid=f"{study}.1.{each}",
-                            series_instance_uid=f"{study}.1",
-                            study_instance_uid=study,
-                            sop_class_uid="1.2.840.10008.5.1.4.1.1.6.1",
-                            instance_number=each,
-                            facts={"rows": 600, "columns": 800, "frame_count": 1},
-                            archived=True,
-                        )
-                    )
+            for table, values in rows.items():
+                session.execute(insert(table), values)
 
 
 SEARCHES: tuple[tuple[Level, dict[str, str]], ...] = (
