@@ -58,6 +58,8 @@ class StudyPage {
   /** @type {string | null} */ stage = null;
   /** @type {import('./picture.js').Tool} */ tool = 'look';
   lost = false;
+  /** @type {Promise<void>} the first frame's coming */ shown = Promise.resolve();
+  ahead = false;
   reopened = false;
   drawing = false;
   nodesFrame = 0;
@@ -217,7 +219,7 @@ class StudyPage {
     if (clip) this.markFrames();
     if (first) {
       this.makeForm();
-      this.go(this.frame);
+      this.shown = this.go(this.frame);
       this.use('look');
     }
     // Where a click is what the study waits for, the next one counts.
@@ -229,7 +231,11 @@ class StudyPage {
       this.unfollow?.();
       this.unfollow = null;
       this.busy.hidden = true;
-      if (first && clip) this.store?.fetchAhead(this.frame);
+      if (clip && !this.ahead) {
+        // The first picture has the service to itself; the rest comes behind it.
+        this.ahead = true;
+        this.shown.then(() => this.store?.fetchAhead(this.frame));
+      }
     }
   }
 

@@ -258,9 +258,12 @@ def test_a_failed_job(desk: Desk, service: Service) -> None:
 
 
 def test_a_connection_lost_during_progress(desk: Desk, service: Service, wire: Wire) -> None:
-    """Stages are told as they come; a lost connection is said, and the plan comes all the same."""
-    path = service.file(phantoms.dicom(rows=phantoms.SLOW_ROWS), "slow.dcm")
+    """Stages are told as they come; a lost connection is said, and the plan comes all the same,
+    the clip's other frames behind it."""
+    path = service.file(phantoms.dicom(rows=phantoms.SLOW_ROWS, frames=4), "slow.dcm")
     page = desk(base=wire.base)
+    came: set[str] = set()
+    page.on("requestfinished", lambda r: came.add(r.url) if "/frames/" in r.url else None)
     page.set_input_files("#files", path)
     page.get_by_label("Muscle", exact=True).select_option("biceps_brachii")
     page.get_by_label("Side").select_option("left")
@@ -271,6 +274,10 @@ def test_a_connection_lost_during_progress(desk: Desk, service: Service, wire: W
     wire.mend()
     state(page, "abstained", within_s=30)
     assert page.locator(".busy").is_hidden()
+    end = time.monotonic() + 20
+    while len(came) < 4 and time.monotonic() < end:
+        page.wait_for_timeout(100)
+    assert len(came) == 4
 
 
 def test_two_people_editing(desk: Desk, service: Service) -> None:
