@@ -207,6 +207,9 @@ class StudyPage {
       if (!this.syncing) this.history.rebase(editsOf(this.a.request));
       if (!same(clinicalOf(before.request), clinicalOf(this.a.request)) && !Object.keys(this.formChange()).length) this.makeForm();
     }
+    // Confirmed, recorded or changed again: what the form says of itself changes with it.
+    const closed = (/** @type {any} */ x) => (x.state === 'confirmed' ? 1 + x.administrations.length : 0);
+    if (!first && closed(before) !== closed(this.a)) this.makeForm();
     if (first || this.frame < 0 || this.frame >= this.frames.length) {
       const inPlan = this.a.plan?.frames?.map((/** @type {any} */ f) => Number(f.key)) ?? [];
       const best = sitesOn(this.a, null)[0]?.frameKey ?? inPlan[Math.floor(inPlan.length / 2)] ?? 0;
@@ -224,6 +227,7 @@ class StudyPage {
     }
     // Where a click is what the study waits for, the next one counts.
     if ((first || restless(before.state)) && this.tool === 'look' && ['abstained', 'needs_target'].includes(this.a.state)) this.use('add');
+    if (!this.editable && !['look', 'ruler'].includes(this.tool)) this.use('look');
     this.draw();
     this.tell();
     if (restless(this.a.state)) this.watch();
@@ -728,7 +732,7 @@ class StudyPage {
     this.backButton = h('button', { type: 'button', disabled: true, onclick: () => { this.whatIf = null; this.makeForm(); this.tell(); } }, T.form.back);
     this.whatNote = h('div');
     put(this.panels.inputs, this.editable ? h('p.quiet', null, T.form.whatIf)
-      : note('', 'info', h('p', null, T.form.closed), this.a.administrations.length ? null : h('button', { type: 'button', onclick: () => { this.reopened = true; this.makeForm(); this.draw(); } }, T.form.reopen)), this.whatNote, this.form.element,
+      : note('', 'info', h('p', null, this.a.administrations.length ? T.form.given : T.form.closed), this.a.administrations.length ? null : h('button', { type: 'button', onclick: () => { this.reopened = true; this.makeForm(); this.draw(); } }, T.form.reopen)), this.whatNote, this.form.element,
       h('div.row', null, this.applyButton, this.backButton));
     this.typedBase = this.form.read();
   }

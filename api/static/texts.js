@@ -54,7 +54,7 @@ const deliveryStates = { waiting: 'Waiting', sending: 'Sending', delivered: 'Del
 /** @type {Record<string, string>} */
 const comparisons = { sides: 'LEFT AND RIGHT', sessions: 'SINCE THE LAST SESSION' };
 const tools = {
-  look: 'Look', add: 'Add', remove: 'Remove', outline: 'Outline', ruler: 'Ruler', name: 'Picture tools', view: 'View and layers',
+  look: 'Look', add: 'Add', remove: 'Remove', outline: 'Outline', ruler: 'Ruler', name: 'Picture tools', view: 'View',
   undo: 'Undo', redo: 'Redo', zoomIn: 'Zoom in', zoomOut: 'Zoom out', fit: 'Fit the picture', whole: 'Fit', window: 'Window', gain: 'Gain', reset: 'Reset',
   lookHint: 'Drag to move the picture or a site; pinch or wheel to zoom.', clipHint: 'Drag to move the picture or a site; pinch to zoom, wheel to turn the frames.',
   addHint: 'Click what belongs to the muscle. Keyboard: arrows move the cross, Enter clicks.',
@@ -100,6 +100,7 @@ const en = {
     muscleLength: 'Muscle length, mm', moreSize: 'Shape factor, sweep, other measurements', shapeFactor: 'Shape factor', shapeSource: 'Its source',
     spacing: 'Sweep: mm between sections', measurement: (/** @type {string} */ m) => `${m}, mm`, patientId: 'Patient ID', patientName: 'Name', birthDate: 'Born on',
     slider: (/** @type {string} */ n) => `${n}, slider`, apply: 'Apply', back: 'Back to saved',
+    given: 'What was given is recorded, so this plan stays as it is. The next treatment is a new study.',
     closed: 'This plan is confirmed. A change makes a new revision that must be confirmed again.', reopen: 'Change this plan', whatIf: 'While you type, the figures above show what would come out. Apply makes a new revision.',
   },
   tabs: { name: 'Plan and inputs', plan: 'Plan', inputs: 'Inputs', understand: 'Why', revisions: 'History' },

@@ -77,7 +77,7 @@ export function workList(root) {
         thumbnail(`/analyses/${item.id}/frames/0.png`, item.state === 'draft' ? T.marks.suggestionShort : ''),
         h('span', null, h('span.name', null, muscleName(names, item)), h('br'), T.sides[item.side] ?? T.list.noSide),
         h('span.more', null, personName(item.patient_name || item.patient_id), h('br'), h('span.quiet', null, item.patient_name && item.patient_id ? `${item.patient_id} ` : '', item.product ?? (item.muscle ? T.list.noProduct : ''))),
-        h('span.more.quiet', null, when(item.updated_at), h('br'), T.list.revision(item.revision)),
+        h('span.more.quiet', null, when(item.updated_at), ' ', h('br'), T.list.revision(item.revision)),
         h('span', null, stateChip(item.state, progress),
           item.problem ? h('span.why', null, item.problem.detail) : item.state === 'needs_target' ? h('span.why', null, T.list.waitsFor(!item.muscle, Boolean(item.muscle))) : null)));
   };

@@ -54,7 +54,7 @@ def test_study_in_each_state(desk: Desk, service: Service) -> None:
     for tab in ("Inputs", "Why", "History"):
         page.get_by_role("tab", name=tab).click()
         check(page)
-    page.get_by_text("View and layers").click()
+    page.locator(".bar summary").click()
     for tool in ("Add", "Outline", "Ruler"):
         page.get_by_role("button", name=tool, exact=True).click()
         check(page)
