@@ -149,7 +149,7 @@ class AnalysisRow(Row):
     created_at: Mapped[dt.datetime]
     updated_at: Mapped[dt.datetime]
     created_by: Mapped[str] = mapped_column(String(200))
-    state: Mapped[str] = mapped_column(String(24), index=True)
+    state: Mapped[str] = mapped_column(String(24))
     revision: Mapped[int]
     version: Mapped[int] = mapped_column(Integer)
     muscle: Mapped[str] = mapped_column(String(200))
@@ -161,7 +161,10 @@ class AnalysisRow(Row):
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 -- read as it stands
     # What a search looks at lies in the index, which is read in its order.
-    __table_args__ = (Index("ix_analyses_sought", "id", "state", "sought"),)
+    __table_args__ = (
+        Index("ix_analyses_sought", "id", "state", "sought"),
+        Index("ix_analyses_state_id", "state", "id"),
+    )
 
 
 class SourceRow(Row):
