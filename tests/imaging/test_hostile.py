@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from collections.abc import Callable
@@ -517,3 +519,38 @@ def test_no_refusal_tells_what_stands_in_the_file(vr: str, tmp_path: Path) -> No
 def test_a_library_s_words_are_told_without_what_they_quote(words: str, told: str) -> None:
     """From the first quotation mark to the last one nothing is repeated."""
     assert said(ValueError(words)) == told
+
+
+READ_ALL = """
+import logging, sys
+logging.basicConfig(level=logging.DEBUG)
+from pathlib import Path
+from imaging.errors import ImagingError
+from imaging.limits import DecodeLimits
+from imaging.read import peek, read_clip
+for path in map(Path, sys.argv[1:]):
+    for read in (peek, read_clip):
+        try:
+            read(path, name="file", limits=DecodeLimits())
+        except ImagingError:
+            pass
+"""
+
+
+def test_no_log_tells_what_stands_in_the_file(tmp_path: Path) -> None:
+    """A value that the library finds odd and quotes is in no log line and no warning."""
+    paths = []
+    for number, (keyword, vr) in enumerate(
+        (("PatientBirthDate", "DA"), ("PatientAge", "AS"), ("StudyTime", "TM"), ("StudyID", "UI"))
+    ):
+        odd = written(lambda ds, keyword=keyword, vr=vr: as_is(ds, keyword, vr, PERSON))
+        paths.append(tmp_path / str(number))
+        paths[-1].write_bytes(odd)
+    done = subprocess.run(  # noqa: S603 -- our own code on our own files
+        [sys.executable, "-c", READ_ALL, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "Zzyz" not in done.stdout + done.stderr
