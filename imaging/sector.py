@@ -80,6 +80,8 @@ def _textured(grey: GreyImage, step: int) -> BoolMask:
 
 
 def _largest_part(textured: BoolMask) -> BoolMask | None:
+    if textured.size == 0:  # a strip thinner than a step
+        return None
     size = max(textured.shape)
     # The rim of a flat panel is textured on both sides of the line: erode it off first.
     closed = cv2.morphologyEx(textured.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))

@@ -191,6 +191,7 @@ def fuzz_readers(numbers: range, *, seed: int, keep: Path | None = None) -> Figu
             figures.took(time.monotonic() - started, what)
             if faults:
                 figures.faults += [f"{what}: {fault}" for fault in faults]
+                print("BROKE", *(f"{what}: {fault}" for fault in faults), sep="\n ", flush=True)
                 _keep(keep, number, made)
             if figures.inputs % 500 == 0:
                 print(figures.line(began), file=sys.stderr, flush=True)
@@ -457,6 +458,7 @@ def fuzz_service(numbers: range, *, seed: int, keep: Path | None = None) -> Figu
                     figures.peak_rss_mib[name] = round(most, 1)
             if faults:
                 figures.faults += [f"{what}: {fault}" for fault in faults]
+                print("BROKE", *(f"{what}: {fault}" for fault in faults), sep="\n ", flush=True)
                 _keep(keep, number, made)
         attack.close()
         neighbour.stop.set()

@@ -8,7 +8,7 @@ import pytest
 
 from imaging.arrays import GreyImage
 from imaging.geometry import PixelBox
-from imaging.sector import find_sector
+from imaging.sector import find_sector, sector_shape
 
 
 def tissue(rows: int, columns: int, seed: int = 0) -> GreyImage:
@@ -69,3 +69,12 @@ def test_a_flat_picture_has_no_sector_of_its_own(level: int) -> None:
 
 def test_a_tiny_picture_has_a_box_too() -> None:
     assert find_sector(np.zeros((1, 1), np.uint8)).columns == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 534), (534, 1), (2, 5000)])
+def test_a_strip_is_whole_and_shows_no_picture(shape: tuple[int, int]) -> None:
+    """A frame thinner than the steps that it is looked at in has a box, and nothing to blank."""
+    strip = tissue(*shape)
+    box = find_sector(strip)
+    assert (box.rows, box.columns) == shape
+    assert sector_shape(strip) is None
