@@ -88,6 +88,7 @@ sums: $(VENV)/.service ## the SHA-256 of tables and weights, after a reviewed ch
 	$(BIN)/python -m app.shipped
 
 bench: $(VENV)/.test ## ratios and percentiles within one run
+	$(BIN)/python tests/bench/bench_model.py
 	$(BIN)/python tests/bench/bench_service.py
 	$(BIN)/python tests/bench/bench_viewer.py
 	$(BIN)/python tests/bench/bench_clinic.py
