@@ -32,6 +32,12 @@ from imaging.mask import LabelMasks, masks_from_png
 from imaging.read import peek, read_clip
 
 IMAGE_SERIES_NUMBER = 9006
+NEEDED = {
+    "StudyInstanceUID": "study (Study Instance UID)",
+    "SeriesInstanceUID": "series (Series Instance UID)",
+    "SOPClassUID": "kind (SOP Class UID)",
+}
+"""What an object must be able to say of the image that it is about (PS3.3 C.17.2)."""
 STANDARD_FRAME_MS = 40.0
 """Of a clip that does not tell its pace."""
 FrameRecord = Mapping[str, Any]
@@ -179,7 +185,15 @@ def captured(stored: StoredAnalysis, images: Sequence[SourceImage]) -> list[Fram
 def _header(stored: StoredAnalysis, record: FrameRecord) -> Dataset:
     source = stored.source(record["file"])
     if record["sop_instance_uid"] is not None:
-        return header_of(Path(source.path))
+        header = header_of(Path(source.path))
+        missing = [words for keyword, words in NEEDED.items() if not header.get(keyword)]
+        if missing:
+            raise NoObject(
+                f"The image does not say its {' and '.join(missing)}, so no DICOM object can "
+                "point to it.",
+                remedy="Export it again from the scanner or PACS, and send that.",
+            )
+        return header
     facts = peek(Path(source.path), name=source.name, limits=DecodeLimits())
     return capture_header(
         named_study(stored),

@@ -260,6 +260,11 @@ def deidentify_file(
             f"The header of {name} cannot be de-identified: {said(error)}",
             remedy="Export the image again from the scanner or PACS; this copy is damaged.",
         ) from None
+    if "SOPClassUID" not in header:
+        raise UnreadableFile(
+            f"{name} does not say what kind of image it is (SOP Class UID).",
+            remedy="Export the image again from the scanner or PACS; this copy is damaged.",
+        )
     if str(ds.file_meta.get("TransferSyntaxUID", "")) in LOSSY:
         header.LossyImageCompression = "01"
     frames = list(range(number_of_frames(ds)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from imaging.dicom.read import panics_refused, plugin_of, syntax_of, tolerant
+from imaging.dicom.read import boxes_end, panics_refused, plugin_of, syntax_of, tolerant
 from imaging.errors import UnreadableFile, said
 
 
@@ -15,6 +15,7 @@ def decompress(source: Path, target: Path) -> None:
 
     Raises UnreadableFile for pixels that nobody here can decode.
     """
+    boxes_end(source)
     try:
         with tolerant(), panics_refused():
             ds = dcmread(source, force=True)

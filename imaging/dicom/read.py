@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -57,6 +58,8 @@ UNENCODED = NATIVE | {DeflatedExplicitVRLittleEndian}
 SWELLS_FREELY = 64 * MEBIBYTE
 MAX_SWELLING = 200
 """A deflated data set over 64 MiB is at most so many times its file: no ultrasound is smaller."""
+JP2_SIGNATURE, JP2_CODESTREAM, JP2_LEAST = b"\0\0\0\x0cjP  ", b"jp2c", 8
+"""ISO/IEC 15444-1 I.4 and I.5.1: a box is its length, its kind, and what it holds."""
 PLUGINS = {
     JPEG2000Lossless: "pylibjpeg",
     JPEG2000: "pylibjpeg",
@@ -187,6 +190,7 @@ def decoded_samples(
     if syntax in MPEGTransferSyntaxes:
         yield from _video_frames(path, frames, name)
         return
+    boxes_end(path)
     with path.open("rb") as file, panics_refused():
         # A deflated data set has no pixels to seek to: it is inflated as a whole.
         source = dcmread(file) if syntax == DeflatedExplicitVRLittleEndian else file
@@ -201,6 +205,26 @@ def decoded_samples(
 def plugin_of(syntax: str) -> str:
     """The decoder that is asked for a transfer syntax; empty: any that there is."""
     return PLUGINS.get(UID(syntax), "")
+
+
+def boxes_end(path: Path) -> None:
+    """Nothing, if the boxes before every JPEG 2000 codestream have lengths that lead on to it.
+
+    Raises UnreadableFile: pydicom walks them, and one of no length keeps it there for ever. PS3.5
+    A.4.4 wants no boxes at all, but some writers leave them.
+    """
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        start = data.find(JP2_SIGNATURE)
+        while start >= 0:
+            box = start + len(JP2_SIGNATURE) + 4
+            while box < len(data) and data[box + 4 : box + 8] != JP2_CODESTREAM:
+                length = int.from_bytes(data[box : box + 4], "big")
+                if length < JP2_LEAST:
+                    raise UnreadableFile(
+                        "The pixels are damaged: a JPEG 2000 box has no length.", remedy=DAMAGED
+                    )
+                box += length
+            start = data.find(JP2_SIGNATURE, start + 1)
 
 
 @contextmanager

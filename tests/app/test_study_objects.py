@@ -448,3 +448,16 @@ def test_nothing_is_printed_outside_the_margins(clip: StoredAnalysis) -> None:
     inner = pixels[edge:-edge, edge:-edge]
     assert pixels.min() < 100
     assert (pixels == 255).sum() - (inner == 255).sum() == pixels.size - inner.size
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID"])
+def test_an_image_of_no_study_has_no_objects(keyword: str, tmp_path: Path) -> None:
+    """What no object could point to is said in words, with the attribute that the image lacks."""
+    stored = stored_plan(tmp_path, frames=1)
+    path = Path(stored.sources[0].path)
+    ds = pydicom.dcmread(path)
+    del ds[keyword]
+    ds.save_as(path, enforce_file_format=False)
+    for make in (reporting.seg, reporting.sr, reporting.capture, reporting.state):
+        with pytest.raises(NoObject, match="Instance UID|SOP Class UID"):
+            make(stored)

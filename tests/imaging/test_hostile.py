@@ -22,7 +22,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
-from pydicom.uid import RLELossless
+from pydicom.uid import JPEG2000, RLELossless
 
 from imaging.dicom.deidentify import Site, deidentify_file
 from imaging.dicom.plain_syntax import decompress
@@ -554,3 +554,34 @@ def test_no_log_tells_what_stands_in_the_file(tmp_path: Path) -> None:
         timeout=60,
     )
     assert "Zzyz" not in done.stdout + done.stderr
+
+
+JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
+
+
+@pytest.mark.parametrize("box", [b"\0\0\0\0ftyp", b"\0\0\0\x07ftyp", b"\0\0\0\x08ftyp\0\0\0\0jp2h"])
+def test_a_jpeg_2000_box_without_length(box: bytes, tmp_path: Path) -> None:
+    """A box that leads nowhere is refused at once; the library would walk it for ever."""
+
+    def wrap(ds: Dataset) -> None:
+        ds.PixelData = encapsulate([JP2 + box + bytes(16)])
+        ds["PixelData"].VR = "OB"
+        ds.file_meta.TransferSyntaxUID = JPEG2000
+
+    path = put(tmp_path, written(wrap))
+    with pytest.raises(UnreadableFile, match="no length"):
+        read_clip(path, name="file", limits=LIMITS)
+    with pytest.raises(UnreadableFile, match="no length"):
+        decompress(path, tmp_path / "copy")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, over what the test damages
+def test_a_kind_that_cannot_be_told_is_not_de_identified(tmp_path: Path) -> None:
+    """An image whose SOP Class UID is of another VR, and so is left behind, is refused."""
+    path = put(
+        tmp_path, written(lambda ds: as_is(ds, "SOPClassUID", "LO", ds.SOPClassUID.encode()))
+    )
+    with pytest.raises(UnreadableFile, match="kind of image"):
+        deidentify_file(
+            path, tmp_path / "out", name="file", site=Site(key=b"k" * 32), limits=LIMITS
+        )
