@@ -30,7 +30,8 @@ class ListenerProcess:
         self._settings = settings
         self._closing = threading.Event()
         self._process = self._spawn()
-        threading.Thread(target=self._watch, name="dimse", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, name="dimse", daemon=True)
+        self._watcher.start()
 
     @property
     def is_alive(self) -> bool:
@@ -48,6 +49,10 @@ class ListenerProcess:
         self._process.terminate()
         self._process.join(10)
         self._process.kill()
+        # One that was just being started again is known once the watcher is done with it.
+        self._watcher.join()
+        self._process.kill()
+        self._process.join()
 
     def _spawn(self) -> multiprocessing.process.BaseProcess:
         ours, theirs = _SPAWN.Pipe(duplex=False)

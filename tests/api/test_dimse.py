@@ -48,7 +48,7 @@ from app.rows import InstanceRow, Row
 from app.settings import Settings
 from app.store import Store
 from app.worker import run_analysis
-from tests.api.conftest import Serve, post
+from tests.api.conftest import Serve, parts_of, post
 from tests.api.test_cli import alive, get, serving
 from tests.api.test_dicomweb_store import stow
 from tests.app import studies
@@ -805,7 +805,7 @@ def test_the_same_plan_by_every_door(serve: Serve, tmp_path: Path) -> None:
     wait = {"Prefer": "wait=60"}
     by_rest = post(client, sample.read_bytes(), request=asked, name="arm 1.dcm", headers=wait)
     assert by_rest.status_code == 200, by_rest.text
-    with listening(tmp_path / "data") as listener:
+    with listening(tmp_path / "data", **shared_by(client)) as listener:
         assert listener.call("storescu", sample).returncode == 0
     pushed = until_made(client, 2)
     assert pushed["created_by"] == "routing:arm"
@@ -828,6 +828,13 @@ def test_the_same_plan_by_every_door(serve: Serve, tmp_path: Path) -> None:
     assert "laterality_mismatch" in stops
 
 
+def shared_by(client: Any) -> dict[str, str]:
+    """The settings of database and blobs that a listener beside this service needs as well."""
+    settings = parts_of(client).settings
+    shared = {"database_url": settings.database_url, "blob_url": settings.blob_url}
+    return {name: url for name, url in shared.items() if url is not None}
+
+
 def until_made(client: Any, count: int) -> dict[str, Any]:
     """The newest analysis, once there are so many and it is finished."""
     end = time.monotonic() + 90
@@ -845,7 +852,7 @@ def test_a_muscle_starts_what_waits(serve: Serve, tmp_path: Path) -> None:
     size, without volume, dose or object; a PATCH with its muscle plans it."""
     client = serve(run_analysis, study_quiet_s=0.2)
     path = SAMPLES / "biceps_short_axis.dcm"
-    with listening(tmp_path / "data", study_quiet_s=0.2) as listener:
+    with listening(tmp_path / "data", study_quiet_s=0.2, **shared_by(client)) as listener:
         assert listener.call("storescu", path).returncode == 0
     waiting = until_made(client, 1)
     assert (waiting["state"], waiting["missing"], waiting["plan"]) == (

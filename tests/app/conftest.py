@@ -67,9 +67,9 @@ def opened(tmp_path: Path) -> Iterator[Opener]:
         def opener(run: Run = workloads.quick, *, start: bool = True, **changes: Any) -> Services:
             given = {"data_dir": tmp_path / "data", "workers": 1, **environment, **changes}
             parts = open_services(Settings(**given), run=run, warm=None)
+            stack.callback(parts.close if start else parts.store.close)
             if start:
                 parts.start()
-                stack.callback(parts.close)
             return parts
 
         yield opener
