@@ -459,5 +459,5 @@ def test_an_image_of_no_study_has_no_objects(keyword: str, tmp_path: Path) -> No
     del ds[keyword]
     ds.save_as(path, enforce_file_format=False)
     for make in (reporting.seg, reporting.sr, reporting.capture, reporting.state):
-        with pytest.raises(NoObject, match="Instance UID|SOP Class UID"):
+        with pytest.raises(NoObject, match=r"Instance UID|SOP Class UID"):
             make(stored)
