@@ -50,9 +50,12 @@ LISTEN = """() => {
         + document.querySelector('svg .muscle .edge')?.getAttribute('d');
     document.querySelector('.viewport').addEventListener('pointerup', () => {
         const [begun, before] = [performance.now(), mask()];
+        // A message that is sent while a frame is made comes once the frame is painted.
+        const painted = new MessageChannel();
+        painted.port1.onmessage = () => window.times.push(performance.now() - begun);
         const look = () => mask() === before ? requestAnimationFrame(look)
-            : requestAnimationFrame(() => window.times.push(performance.now() - begun));
-        look();
+            : painted.port2.postMessage(0);
+        requestAnimationFrame(look);
     }, true);
 }"""
 ANSWERS = """() => performance.getEntriesByType('resource')
