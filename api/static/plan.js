@@ -63,6 +63,18 @@ export const sitesOf = (a) =>
     needle: raw.needle ? [{ column: raw.needle.entry_column, row: raw.needle.entry_row }, { column: raw.column, row: raw.row }] : null,
   }));
 
+/** @param {any} analysis @param {number} n the frame's running number */
+export const planFrame = (analysis, n) =>
+  analysis.plan?.frames?.find((/** @type {any} */ f) => f.key === String(n)) ?? null;
+
+/** The words that stand on every picture of an analysis. @param {any} analysis @returns {string[]} */
+export function marksOf(analysis) {
+  const marks = analysis.plan?.marks ?? [];
+  if (analysis.state !== 'confirmed') return marks;
+  const by = analysis.confirmation?.clinician?.name ?? analysis.confirmation?.by ?? '';
+  return [T.marks.confirmed(by), ...marks.filter((/** @type {string} */ m) => !m.startsWith('SUGGESTION'))];
+}
+
 /** The sites on a frame; null: all. @param {any} a @param {string | null} key */
 export const sitesOn = (a, key) => sitesOf(a).filter((/** @type {any} */ site) => key === null || site.frameKey === key);
 

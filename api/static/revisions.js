@@ -5,10 +5,9 @@ import { h, put, select } from './dom.js';
 import { same } from './edits.js';
 import { muscleName, problemNote, stateChip, targetName } from './parts.js';
 import { Picture } from './picture.js';
-import { doseText, sitesOn, siteText, sitesOf, volumeText } from './plan.js';
+import { doseText, marksOf, planFrame, sitesOn, siteText, sitesOf, volumeText } from './plan.js';
 import { T, when } from './texts.js';
 import { structuresOf } from './structures.js';
-import { marksOf, planFrame } from './study.js';
 
 /** @param {HTMLElement} panel @param {any} a */
 export async function revisionsPanel(panel, a) {

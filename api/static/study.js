@@ -11,7 +11,7 @@ import * as g from './geometry.js';
 import { revisionsPanel } from './revisions.js';
 import { ask, muscleName, note, problemNote, restless, tabs, toast } from './parts.js';
 import { LAYERS, Picture } from './picture.js';
-import { headline, planPanel, sectionFacts, siteText, sitesOn, wayOut } from './plan.js';
+import { headline, marksOf, planFrame, planPanel, sectionFacts, siteText, sitesOn, wayOut } from './plan.js';
 import { reference } from './reference.js';
 import { AVOIDED, NONE, structuresOf } from './structures.js';
 import { T } from './texts.js';
@@ -26,18 +26,6 @@ export const framesOf = (analysis) =>
   (analysis.files ?? []).flatMap((/** @type {any} */ file) =>
     Array.from({ length: file.frame_count },
       (_, frame) => ({ file: file.name, frame })));
-
-/** @param {any} analysis @param {number} n the frame's running number */
-export const planFrame = (analysis, n) =>
-  analysis.plan?.frames?.find((/** @type {any} */ f) => f.key === String(n)) ?? null;
-
-/** The words that stand on every picture of an analysis. @param {any} analysis @returns {string[]} */
-export function marksOf(analysis) {
-  const marks = analysis.plan?.marks ?? [];
-  if (analysis.state !== 'confirmed') return marks;
-  const by = analysis.confirmation?.clinician?.name ?? analysis.confirmation?.by ?? '';
-  return [T.marks.confirmed(by), ...marks.filter((/** @type {string} */ m) => !m.startsWith('SUGGESTION'))];
-}
 
 /**
  * @param {HTMLElement} root @param {string} id @param {URLSearchParams} params
