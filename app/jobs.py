@@ -119,6 +119,8 @@ class JobRunner:
         self._ask_at = 0.0
         self._news = 0
         self._stopping = False
+        self._closed = threading.Event()
+        self._leases = threading.Thread(target=self._keep_leases, name="leases", daemon=True)
         self._average_s = 0.2
 
     def start(self) -> None:
@@ -130,7 +132,7 @@ class JobRunner:
                 target=self._serve, args=(lane,), name=f"lane-{index}", daemon=True
             )
             lane.thread.start()
-        threading.Thread(target=self._keep_leases, name="leases", daemon=True).start()
+        self._leases.start()
 
     @property
     def ready(self) -> bool:
@@ -193,6 +195,9 @@ class JobRunner:
             lane.place.close()
             lane.thread.join(5)
         self._ends.shutdown()
+        self._closed.set()
+        if self._leases.is_alive():
+            self._leases.join(5)
         with self._store.write() as session:
             for job in session.scalars(
                 select(JobRow).where(JobRow.owner == self.owner, JobRow.state == "running")
@@ -402,8 +407,7 @@ class JobRunner:
 
     def _keep_leases(self) -> None:
         pause = self._settings.lease_s / 3
-        while not self._stopping:
-            time.sleep(min(pause, LOOK_AGAIN_S))
+        while not self._closed.wait(min(pause, LOOK_AGAIN_S)):
             held = [lane.lease.job_id for lane in self._lanes if lane.lease is not None]
             if not held:
                 continue
