@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 from tests.viewer import phantoms  # noqa: E402 -- after the path
 from tests.viewer.conftest import OPTIONS, Service, serving  # noqa: E402 -- after the path
 from tests.viewer.test_viewer import (  # noqa: E402 -- after the path
+    OPEN,
     click_image,
     revision,
     state,
@@ -60,16 +61,6 @@ LISTEN = """() => {
 }"""
 ANSWERS = """() => performance.getEntriesByType('resource')
     .filter((r) => /analyses.[0-9a-f]{32}$/.test(r.name)).map((r) => r.duration)"""
-OPEN = """async (id) => {
-    const start = performance.now();
-    location.hash = `#/analyses/${id}?frame=12`;
-    for (;;) {
-        await new Promise(requestAnimationFrame);
-        const canvas = document.querySelector('.viewport canvas');
-        if (document.querySelector('svg .muscle') && canvas?.width > 1)
-            return (performance.now() - start) / 1000;
-    }
-}"""
 SCRUB = """async (frames) => {
     const slider = document.querySelector('.cine input[type=range]');
     const brush = document.querySelector('.viewport canvas').getContext('2d');

@@ -18,6 +18,18 @@ import pytest
 from tests.viewer import phantoms
 from tests.viewer.conftest import ANSWERED, CLICK, Desk, Service, Wire
 
+OPEN = """async (id) => {
+    const start = performance.now();
+    location.hash = `#/analyses/${id}?frame=12`;
+    for (;;) {
+        await new Promise(requestAnimationFrame);
+        const canvas = document.querySelector('.viewport canvas');
+        if (document.querySelector('svg .muscle') && canvas?.width > 1)
+            return (performance.now() - start) / 1000;
+    }
+}"""
+"""Seconds from the deep link to frame and mask on the screen."""
+
 STATIC = Path(__file__).parents[2] / "api" / "static"
 CENTRE = (300.0, 250.0)
 
@@ -624,19 +636,7 @@ def test_a_clip_of_300_frames(
     came: list[str] = []
     page.on("requestfinished", lambda r: came.append(r.url) if "/frames/" in r.url else None)
     begun = time.monotonic()
-    seconds = page.evaluate(
-        """async (id) => {
-            const start = performance.now();
-            location.hash = `#/analyses/${id}?frame=12`;
-            for (;;) {
-                await new Promise(requestAnimationFrame);
-                const canvas = document.querySelector('.viewport canvas');
-                if (document.querySelector('svg .muscle') && canvas?.width > 1)
-                    return (performance.now() - start) / 1000;
-            }
-        }""",
-        analysis_id,
-    )
+    seconds = page.evaluate(OPEN, analysis_id)
     assert page.locator(".cine output").inner_text() == "13 / 300"
     # Time for the clip to come in, as when a person looks at the first picture.
     end = time.monotonic() + 90
