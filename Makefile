@@ -84,7 +84,7 @@ verify-hashes: $(VENV)/bin/python ## every package is a file that was pinned (1 
 	$(PIP) download -q --require-hashes --no-deps --only-binary :all: -d $(VENV)/wheels -r constraints-hashes.txt
 
 sums: $(VENV)/.service ## the SHA-256 of tables and weights, after a reviewed change
-	$(BIN)/python -m app.canary
+	$(BIN)/python -m app.jobs.canary
 	$(BIN)/python -m app.shipped
 
 bench: $(VENV)/.test ## ratios and percentiles within one run

@@ -14,9 +14,9 @@ from api.oidc import Issuer
 from api.principal import Principal
 from api.problems import EdgeProblem
 from api.rates import Buckets, address_of
-from app import sign_in
 from app.services import Services
 from app.settings import LOOPBACK, SCOPES, ApiKey, Scope, Settings
+from app.store import sign_in
 
 ALL_SCOPES: frozenset[Scope] = frozenset(SCOPES)
 OPERATOR = Principal(name="operator", kind="operator", scopes=ALL_SCOPES)

@@ -29,12 +29,11 @@ from api import problems
 from app.analysis import SourceFile
 from app.clinic.errors import ClinicError
 from app.errors import AppError, RequestConflict
-from app.jobs import decode_limits
-from app.processes import Place
-from app.request import AnalysisRequest
+from app.jobs.processes import Place
+from app.jobs.worker import AnalysisTask, run_analysis, warm_up, with_stages
+from app.planning.request import AnalysisRequest
 from app.services import place_maker
 from app.settings import Settings
-from app.worker import AnalysisTask, run_analysis, warm_up, with_stages
 from imaging.errors import ImagingError
 
 DONE = "done.jsonl"
@@ -145,7 +144,7 @@ def _measure(
                 sources=(SourceFile(path=str(path), name=path.name),),
                 request_json=asked,
                 today=dt.date.today().isoformat(),
-                limits=decode_limits(settings),
+                limits=settings.decode_limits,
                 table_override=None if override is None else str(override),
             )
             place.start()

@@ -175,7 +175,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     import os
 
     try:
-        from app.cluster import serve_worker
+        from app.jobs.cluster import serve_worker
     except ImportError as missing:
         print(
             f"sonodose: worker needs Dask ({missing.name}).\n"
@@ -260,9 +260,9 @@ def _doctor(_: argparse.Namespace) -> int:
 
 
 def _audit_verify(_: argparse.Namespace) -> int:
-    from app import audit
     from app.settings import Settings
-    from app.store import Store
+    from app.store import audit
+    from app.store.database import Store
 
     store = Store(Settings().database)
     store.migrate()
@@ -279,8 +279,7 @@ def _audit_verify(_: argparse.Namespace) -> int:
 def _deidentify(arguments: argparse.Namespace) -> int:
     from app.clinic.tables import load_tables
     from app.errors import RequestConflict
-    from app.export import export_files, site_of
-    from app.jobs import decode_limits
+    from app.results.export import export_files, site_of
     from app.settings import Settings
 
     source, out = arguments.source, arguments.out
@@ -289,7 +288,7 @@ def _deidentify(arguments: argparse.Namespace) -> int:
     settings = Settings()
     paths = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
     site = site_of(settings, load_tables(settings.table_override), arguments.dates)
-    done = export_files(paths, out, site=site, limits=decode_limits(settings))
+    done = export_files(paths, out, site=site, limits=settings.decode_limits)
     for path, each in zip(paths, done, strict=True):
         if each.refused is not None:
             print(f"sonodose: {path} stays: {each.refused}", file=sys.stderr)
@@ -300,12 +299,11 @@ def _deidentify(arguments: argparse.Namespace) -> int:
 
 def _export_labels(arguments: argparse.Namespace) -> int:
     from app.clinic.tables import load_tables
-    from app.export import site_of
-    from app.jobs import decode_limits
-    from app.labels import export_labels
-    from app.object_store import open_blobs
+    from app.results.export import site_of
+    from app.results.labels import export_labels
     from app.settings import Settings
-    from app.store import Store
+    from app.store.database import Store
+    from app.store.object_store import open_blobs
 
     settings = Settings()
     store = Store(settings.database)
@@ -314,7 +312,7 @@ def _export_labels(arguments: argparse.Namespace) -> int:
         store=store,
         blobs=open_blobs(settings),
         site=site_of(settings, load_tables(settings.table_override), "removed"),
-        limits=decode_limits(settings),
+        limits=settings.decode_limits,
         memory_bytes=settings.job_memory_bytes,
     )
     store.close()

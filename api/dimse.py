@@ -56,13 +56,13 @@ from pynetdicom.transport import (
 )
 
 from api.dimse_query import QUERY_HANDLERS, add_query_contexts
-from app.archive import keep_instance
-from app.arrivals import DIMSE
-from app.blobs import Incoming
 from app.errors import AppError, DiskFull, InstanceConflict, RequestConflict
-from app.intake import Examined, Upload, examine_objects
-from app.reception import Reception
+from app.intake.archive import keep_instance
+from app.intake.examine import Examined, Upload, examine_objects
+from app.intake.reception import Reception
 from app.settings import LOOPBACK, Settings
+from app.store.arrivals import DIMSE
+from app.store.blobs import Incoming
 from imaging.dicom.header import RETIRED_US
 from imaging.dicom.instance import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from imaging.dicom.storage import STORAGE_CLASSES

@@ -26,13 +26,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from app import holdings
-from app.audit import AuditEntry, append
 from app.errors import AppError
-from app.holdings import Held, Level
-from app.reception import Reception
-from app.rows import InstanceRow
+from app.intake.reception import Reception
 from app.settings import Peer, Settings
+from app.store import holdings
+from app.store.audit import AuditEntry, append
+from app.store.holdings import Held, Level
+from app.store.rows import InstanceRow
 from imaging.dicom.plain_syntax import decompress
 from imaging.errors import ImagingError
 

@@ -24,15 +24,16 @@ from pydicom.uid import (
 )
 from sqlalchemy import select
 
-from app import audit, canary
 from app.analysis import SourceFile
 from app.clinic.tables import load_tables
-from app.object_store import open_blobs
-from app.rows import InstanceRow
+from app.jobs import canary
+from app.jobs.worker import AnalysisTask, run_analysis
 from app.settings import Settings
 from app.shipped import check_shipped
-from app.store import Store
-from app.worker import AnalysisTask, run_analysis
+from app.store import audit
+from app.store.database import Store
+from app.store.object_store import open_blobs
+from app.store.rows import InstanceRow
 from imaging.limits import DecodeLimits
 
 SYNTAXES = {

@@ -9,10 +9,10 @@ from typing import Any
 
 from api import problems
 from app.analysis import State
-from app.records import AnalysisRecord, FileRecord
-from app.rows import RevisionRow
 from app.services import Services
-from app.worklist import ListedAnalysis
+from app.store.records import AnalysisRecord, FileRecord
+from app.store.rows import RevisionRow
+from app.store.worklist import ListedAnalysis
 from models.segment import packaged_version
 
 BASE = "/api/v1/analyses"

@@ -103,7 +103,7 @@ def _run(settings: Settings, started: Connection | None) -> int:
     # Heavy, and not for the process that merely starts this one.
     from api.dimse import Listener
     from app.errors import AppError
-    from app.reception import open_reception
+    from app.intake.reception import open_reception
 
     reception = open_reception(settings)
     try:

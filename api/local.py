@@ -13,17 +13,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from api import problems
-from app import pictures, reporting
 from app.analysis import SourceFile
 from app.clinic.errors import ClinicError
 from app.clinic.tables import load_tables
 from app.errors import AppError, NoObject
-from app.jobs import decode_limits
-from app.request import AnalysisRequest
-from app.routing import Image, Rules, checks, load_rules, match
+from app.intake.routing import Image, Rules, checks, load_rules, match
+from app.jobs.worker import AnalysisTask, run_analysis
+from app.planning.request import AnalysisRequest
+from app.results import pictures, reporting
+from app.results.stored_analysis import StoredAnalysis
 from app.settings import Settings
-from app.stored_analysis import StoredAnalysis
-from app.worker import AnalysisTask, run_analysis
 from imaging.arrays import GreyImage
 from imaging.dicom.read import looks_like_dicom
 from imaging.dicom.storage import facts_of_object
@@ -41,7 +40,7 @@ def plan_files(inputs: Sequence[Path], request_json: str, out: Path | None) -> i
         return _refuse(problems.of_validation(error.errors()))
     created = dt.datetime.now(dt.UTC)
     override = settings.table_override
-    limits = decode_limits(settings)
+    limits = settings.decode_limits
     try:
         sources = tuple(_source(path, limits) for path in inputs)
         task = AnalysisTask(
@@ -93,7 +92,7 @@ def _source(path: Path, limits: DecodeLimits) -> SourceFile:
 
 def frames_of(path: Path) -> Iterator[GreyImage]:
     """The grey frames of a DICOM file, clip or picture, one at a time. Raises ImagingError."""
-    limits = decode_limits(Settings())
+    limits = Settings().decode_limits
     for number in range(peek(path, name=path.name, limits=limits).frame_count):
         yield read_clip(path, name=path.name, frames=[number], limits=limits).frames[0].pixels
 
@@ -114,7 +113,7 @@ def explain_rules(file: Path, inputs: Sequence[Path], calling_ae: str | None) ->
     refused = 0
     for path in paths:
         try:
-            facts = facts_of_object(path, path.name, decode_limits(settings))
+            facts = facts_of_object(path, path.name, settings.decode_limits)
         except ImagingError as error:
             print(f"\n{path}: {error.message}")
             refused += 1

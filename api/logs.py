@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from app.export import site_key
+from app.results.export import site_key
 from app.settings import Settings
 
 UID = re.compile(r"\b[0-9]+(?:\.[0-9]+){4,}\b")

@@ -41,7 +41,7 @@ from api.routes import (
 )
 from app.clinic.errors import ClinicError
 from app.errors import AppError
-from app.request import AnalysisRequest
+from app.planning.request import AnalysisRequest
 from app.services import Services
 from imaging.errors import ImagingError
 

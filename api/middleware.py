@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import problems
 from api.metrics import Metrics
 from api.problems import EdgeProblem
-from app.audit import AuditEntry
 from app.services import Services
+from app.store.audit import AuditEntry
 from app.tracing import Span, begin_request
 from imaging.errors import TooLarge
 

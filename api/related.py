@@ -21,9 +21,9 @@ from starlette.responses import StreamingResponse
 
 from api.problems import EdgeProblem
 from api.upload import MAX_PART_HEADER_BYTES, broken, too_large
-from app.blobs import Blobs
-from app.intake import Upload
+from app.intake.examine import Upload
 from app.settings import Settings
+from app.store.blobs import Blobs
 from imaging.errors import TooLarge
 
 if TYPE_CHECKING:  # the name is there for type checkers alone

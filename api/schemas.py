@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.analysis import Stage, State
 from app.destinations import ObjectName
-from app.request import AnalysisRequest, Positive, Short
+from app.planning.request import AnalysisRequest, Positive, Short
 
 
 class _Body(BaseModel):

@@ -16,9 +16,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from api.problems import EdgeProblem
-from app.blobs import Blobs, Incoming
-from app.intake import Upload, harmless_name
+from app.intake.examine import Upload, harmless_name
 from app.settings import Settings
+from app.store.blobs import Blobs, Incoming
 from imaging.errors import TooLarge
 
 if TYPE_CHECKING:  # the name is there for type checkers alone

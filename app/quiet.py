@@ -17,15 +17,18 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import audit, jobs, worklist
 from app.analysis import State
-from app.arrivals import DIMSE, any_due, put_off, take_due
-from app.hub import Hub
-from app.jobs import JobRunner
-from app.records import new_id
-from app.request import AnalysisRequest
-from app.routing import Image, Match, Rules, match
-from app.rows import (
+from app.intake.routing import Image, Match, Rules, match
+from app.jobs import queue
+from app.jobs.hub import Hub
+from app.jobs.runner import JobRunner
+from app.planning.request import AnalysisRequest
+from app.settings import Settings
+from app.store import audit, worklist
+from app.store.arrivals import DIMSE, any_due, put_off, take_due
+from app.store.database import Store
+from app.store.records import new_id
+from app.store.rows import (
     AdministrationRow,
     AnalysisRow,
     InstanceRow,
@@ -33,8 +36,6 @@ from app.rows import (
     RoutedRow,
     SourceRow,
 )
-from app.settings import Settings
-from app.store import Store
 
 LOOK_S = 1.0
 AGAIN_S = 5.0
@@ -86,7 +87,7 @@ def settle(
     }
     if not groups and images:
         groups = {Key("", ""): (None, images)}
-    if jobs.waiting(session) >= settings.max_queued_jobs:
+    if queue.waiting(session) >= settings.max_queued_jobs:
         return Settled(changed=(), again=True)
     changed, again = [], False
     for key, (found, members) in groups.items():
@@ -260,7 +261,7 @@ def _add_revision(
         )
     )
     if state is State.QUEUED:
-        jobs.enqueue(session, analysis_id, revision, at)
+        queue.enqueue(session, analysis_id, revision, at)
 
 
 def _add_sources(

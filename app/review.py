@@ -11,14 +11,15 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import audit, jobs, outbox, worklist
 from app.analysis import State
 from app.errors import ConfirmationRefused, StaleEdit, StateConflict
-from app.records import AnalysisRecord, analysis_row, load
-from app.request import AnalysisRequest, StudyRequest
-from app.rows import AdministrationRow, ConfirmationRow, JobRow, RevisionRow
-from app.store import Store
-from app.treatments import check_administration
+from app.jobs import queue
+from app.planning.request import AnalysisRequest, StudyRequest
+from app.store import audit, outbox, worklist
+from app.store.database import Store
+from app.store.records import AnalysisRecord, analysis_row, load
+from app.store.rows import AdministrationRow, ConfirmationRow, JobRow, RevisionRow
+from app.store.treatments import check_administration
 
 PENDING = frozenset({State.QUEUED, State.RUNNING})
 ETAG = re.compile(r'"r(\d+)-v(\d+)"')
@@ -113,7 +114,7 @@ def amend(
             )
         )
         if ready:
-            jobs.enqueue(session, analysis_id, row.revision, at)
+            queue.enqueue(session, analysis_id, row.revision, at)
         changed = json.loads(text)
         fields = sorted(
             key
@@ -248,7 +249,7 @@ def cancel(store: Store, analysis_id: str, *, principal: str) -> None:
         job.cancel = True
         _note(session, principal, "analysis.cancelled", analysis_id, record.revision)
         if job.state == "queued":
-            jobs.end(session, job, State.CANCELLED)
+            queue.end(session, job, State.CANCELLED)
 
 
 def refuse_if_pending(record: AnalysisRecord) -> None:

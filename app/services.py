@@ -10,25 +10,25 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app import canary
-from app.audit import AuditEntry, ViewLog
-from app.audit_syslog import AuditSender
-from app.blobs import Blobs
 from app.clinic.tables import ClinicalTables, load_tables
-from app.courier import Courier
+from app.delivery.audit_syslog import AuditSender
+from app.delivery.courier import Courier
 from app.errors import WorkerDied
-from app.hub import Hub
-from app.intake import get_ready
-from app.jobs import LOOK_AGAIN_S, JobRunner, Run, decode_limits
-from app.object_store import open_blobs
-from app.processes import Door, Place, WorkerPlace
+from app.intake.examine import get_ready
+from app.intake.routing import Rules, load_rules
+from app.jobs import canary
+from app.jobs.hub import Hub
+from app.jobs.processes import Door, Place, WorkerPlace
+from app.jobs.runner import LOOK_AGAIN_S, JobRunner, Run
+from app.jobs.worker import run_analysis, warm_up
 from app.quiet import QuietWatch
-from app.routing import Rules, load_rules
 from app.settings import Settings
-from app.store import Store
+from app.store.audit import AuditEntry, ViewLog
+from app.store.blobs import Blobs
+from app.store.database import Store
+from app.store.object_store import open_blobs
 from app.tracing import Traces
 from app.upkeep import tidy
-from app.worker import run_analysis, warm_up
 from imaging.limits import DecodeLimits
 
 TIDY_S = 3600.0
@@ -111,7 +111,7 @@ def _of_service(action: str) -> AuditEntry:
 def place_maker(settings: Settings, warm: Callable[[], None] | None) -> Callable[[], Place]:
     """Makes the places where jobs are done: processes of ours, or a cluster's."""
     if settings.executor == "dask":
-        from app.cluster import Cluster, ClusterPlace
+        from app.jobs.cluster import Cluster, ClusterPlace
 
         cluster = Cluster(settings.dask_scheduler or "", resources=settings.dask_resources)
         return lambda: ClusterPlace(
@@ -152,7 +152,7 @@ def open_services(
     return Services(
         settings=settings,
         tables=tables,
-        limits=decode_limits(settings),
+        limits=settings.decode_limits,
         store=store,
         blobs=blobs,
         hub=hub,

@@ -13,6 +13,7 @@ from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.destinations import Destination, Webhook
+from imaging.limits import DecodeLimits
 
 Scope = Literal["read", "submit", "edit", "confirm", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -365,6 +366,16 @@ class Settings(BaseSettings):
     def blob_dir(self) -> Path:
         """The folder of the content-addressed files."""
         return self.data_dir / "blobs"
+
+    @property
+    def decode_limits(self) -> DecodeLimits:
+        """The limits that reading a file keeps to, checked before any decoding."""
+        return DecodeLimits(
+            max_file_bytes=self.max_file_bytes,
+            max_frame_pixels=self.max_frame_pixels,
+            max_frames=self.max_frames,
+            max_decoded_bytes=self.max_decoded_bytes,
+        )
 
     @property
     def on_loopback(self) -> bool:

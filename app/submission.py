@@ -12,19 +12,20 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from app import audit, jobs, worklist
 from app.analysis import State
-from app.archive import Compared, add_instance, write_compared
-from app.blobs import Blobs
 from app.errors import IdempotencyConflict, RequestConflict, TooBusy
-from app.intake import Examined, check_patients
-from app.processes import WorkerPlace
-from app.records import new_id
-from app.request import AnalysisRequest
-from app.rows import AnalysisRow, IdempotencyRow, InstanceRow, RevisionRow, SourceRow
+from app.intake.archive import Compared, add_instance, write_compared
+from app.intake.examine import Examined, check_patients
+from app.jobs import queue
+from app.jobs.processes import WorkerPlace
+from app.planning.request import AnalysisRequest
 from app.settings import Settings
-from app.store import Store
-from app.study_search import images_of
+from app.store import audit, worklist
+from app.store.blobs import Blobs
+from app.store.database import Store
+from app.store.records import new_id
+from app.store.rows import AnalysisRow, IdempotencyRow, InstanceRow, RevisionRow, SourceRow
+from app.store.study_search import images_of
 
 Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 
@@ -175,7 +176,7 @@ def _replay(before: IdempotencyRow, fingerprint: str) -> Submitted:
 
 
 def _check_queue(session: Session, settings: Settings) -> None:
-    if jobs.waiting(session) >= settings.max_queued_jobs:
+    if queue.waiting(session) >= settings.max_queued_jobs:
         raise TooBusy(
             "So many studies are waiting that no more are taken now.",
             remedy="Send the study again after the time that Retry-After names.",
@@ -227,7 +228,7 @@ def _add_analysis(
     session.flush()
     for position, (name, digest) in enumerate(files):
         session.add(SourceRow(analysis_id=analysis_id, position=position, sha256=digest, name=name))
-    jobs.enqueue(session, analysis_id, 1, at)
+    queue.enqueue(session, analysis_id, 1, at)
     if key is not None:
         session.add(
             IdempotencyRow(

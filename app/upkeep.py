@@ -12,14 +12,16 @@ from pathlib import Path
 
 from sqlalchemy import delete, make_url, select
 
-from app import audit
 from app.analysis import State
-from app.archive import forget_instances
-from app.blobs import Blobs
 from app.errors import NotFound, RequestConflict, StateConflict
-from app.object_store import open_blobs
-from app.records import analysis_row
-from app.rows import (
+from app.intake.archive import forget_instances
+from app.settings import Settings
+from app.store import audit
+from app.store.blobs import Blobs
+from app.store.database import Store
+from app.store.object_store import open_blobs
+from app.store.records import analysis_row
+from app.store.rows import (
     AdministrationRow,
     AnalysisRow,
     ConfirmationRow,
@@ -33,8 +35,6 @@ from app.rows import (
     RoutedRow,
     SourceRow,
 )
-from app.settings import Settings
-from app.store import Store
 
 GRACE_S = 3600.0
 """A file younger than this may belong to a write that is not committed yet, and is kept."""

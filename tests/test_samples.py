@@ -11,8 +11,8 @@ import pytest
 
 from app.clinic.plan import check_request
 from app.clinic.tables import load_tables
-from app.request import AnalysisRequest
-from app.request_inputs import clinical_inputs
+from app.planning.request import AnalysisRequest
+from app.planning.request_inputs import clinical_inputs
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_dicoms"

@@ -25,7 +25,7 @@ from pydicom.uid import UID
 
 from api import dimse, dimse_query
 from api.main import create_app
-from app.audit_syslog import EVENTS, LOGIN, LOOK, QUERY, RESTRICTED
+from app.delivery.audit_syslog import EVENTS, LOGIN, LOOK, QUERY, RESTRICTED
 from app.services import open_services
 from app.settings import Settings
 from imaging.dicom import capture, deidentify, key_objects, seg, sr, state

@@ -21,17 +21,18 @@ from api.documents import BASE, analysis_document, listed_document, progress, re
 from api.problems import EdgeProblem
 from api.responses import refusals
 from api.upload import Received, receive
-from app import records, review
+from app import review
 from app.analysis import State
 from app.clinic.plan import check_request
-from app.intake import examine
-from app.records import AnalysisRecord
-from app.request import EXAMPLE, TARGET, AnalysisRequest, StudyRequest
-from app.request_inputs import clinical_inputs
+from app.intake.examine import examine
+from app.intake.unpack import unpack
+from app.planning.request import EXAMPLE, TARGET, AnalysisRequest, StudyRequest
+from app.planning.request_inputs import clinical_inputs
 from app.services import Services
+from app.store import records
+from app.store.records import AnalysisRecord
+from app.store.worklist import work_list
 from app.submission import StoredImages, Submitted, analyse_stored, submit
-from app.unpack import unpack
-from app.worklist import work_list
 
 router = APIRouter(prefix="/api/v1/analyses", tags=["analyses"])
 

@@ -15,10 +15,10 @@ import models
 from api import problems, schemas
 from api.deps import ANYBODY, Parts, Reader
 from api.responses import refusals
-from app import records
 from app.clinic.tables import missing
-from app.joint import joint_session
-from app.what_if import dose_without_image
+from app.planning.what_if import dose_without_image
+from app.results.joint import joint_session
+from app.store import records
 
 router = APIRouter(prefix="/api/v1", tags=["catalogue"])
 problem_router = APIRouter(tags=["catalogue"], dependencies=[ANYBODY])

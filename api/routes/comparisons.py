@@ -10,8 +10,8 @@ from api import schemas
 from api.deps import Parts, Reader
 from api.responses import refusals
 from api.routes.analyses import AnalysisId
-from app import records
-from app.comparisons import comparison, comparisons_of
+from app.results.comparisons import comparison, comparisons_of
+from app.store import records
 
 router = APIRouter(prefix="/api/v1", tags=["comparisons"])
 

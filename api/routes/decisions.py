@@ -15,8 +15,9 @@ from api.principal import Principal
 from api.problems import EdgeProblem
 from api.responses import refusals
 from api.routes.analyses import AnalysisId
-from app import records, review
+from app import review
 from app.services import Services
+from app.store import records
 from app.upkeep import delete_analysis
 
 router = APIRouter(prefix="/api/v1/analyses/{analysis_id}", tags=["decisions"])

@@ -13,10 +13,10 @@ from api.deps import Editor, Parts, Reader
 from api.documents import BASE
 from api.responses import refusals
 from api.routes.analyses import AnalysisId
-from app import outbox, records
 from app.errors import NotFound
-from app.rows import DeliveryRow
 from app.services import Services
+from app.store import outbox, records
+from app.store.rows import DeliveryRow
 
 router = APIRouter(prefix="/api/v1", tags=["deliveries"])
 NOT_LISTED = "This target is not listed in the settings any more, so nothing is sent to it."

@@ -12,10 +12,10 @@ from api.deps import Parts, Submitter
 from api.problems import EdgeProblem
 from api.responses import refusals
 from api.upload import Received, receive
-from app.device_check import CHECK_S, check_device
-from app.processes import WorkerPlace
+from app.intake.device_check import CHECK_S, check_device
+from app.jobs.processes import WorkerPlace
+from app.jobs.worker import warm_up
 from app.services import Services
-from app.worker import warm_up
 
 router = APIRouter(prefix="/api/v1", tags=["catalogue"])
 UPLOAD = {

@@ -29,10 +29,10 @@ from api.dicomweb import (
 )
 from api.related import Part, related
 from api.responses import Documented, refusals
-from app.blobs import Incoming
-from app.rows import InstanceRow
 from app.services import Services
-from app.study_search import instances_of
+from app.store.blobs import Incoming
+from app.store.rows import InstanceRow
+from app.store.study_search import instances_of
 from imaging.dicom.document import Json
 from imaging.dicom.serve import (
     MEDIA_TYPES,

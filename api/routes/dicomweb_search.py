@@ -26,9 +26,9 @@ from api.dicomweb import (
 )
 from api.problems import EdgeProblem
 from api.responses import Documented, refusals
-from app.rows import InstanceRow, SeriesRow, StudyRow
 from app.services import Services
-from app.study_search import Found, Level, keys_of, search
+from app.store.rows import InstanceRow, SeriesRow, StudyRow
+from app.store.study_search import Found, Level, keys_of, search
 from imaging.dicom.document import Json
 
 router = APIRouter(prefix=HOME, tags=["dicomweb"])

@@ -26,9 +26,9 @@ from api.dicomweb import (
 )
 from api.related import receive_objects
 from api.responses import Documented, refusals
-from app.archive import Kept, keep_instances
 from app.errors import AppError, DiskFull
-from app.intake import Examined, Upload, examine_objects
+from app.intake.archive import Kept, keep_instances
+from app.intake.examine import Examined, Upload, examine_objects
 from app.services import Services
 from imaging.dicom.document import Json, xml_of
 from imaging.dicom.serve import Names, names_in

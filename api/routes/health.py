@@ -12,8 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 from api.deps import ANYBODY, Parts
 from api.problems import EdgeProblem
 from api.responses import refusals
-from app import jobs, outbox
-from app.rows import AnalysisRow
+from app.jobs import queue
+from app.store import outbox
+from app.store.rows import AnalysisRow
 
 router = APIRouter(tags=["health"], dependencies=[ANYBODY])
 
@@ -32,7 +33,7 @@ def readyz(parts: Parts) -> dict[str, Any]:
     """
     parts.blobs.check_space()
     with parts.store.read() as session:
-        waiting = jobs.waiting(session)
+        waiting = queue.waiting(session)
     if not parts.ready:
         raise EdgeProblem(
             "not_ready",
@@ -58,7 +59,7 @@ def metrics(request: Request, parts: Parts) -> Response:
         states = session.execute(
             select(AnalysisRow.state, func.count()).group_by(AnalysisRow.state)
         ).all()
-        waiting = jobs.waiting(session)
+        waiting = queue.waiting(session)
         sendings = outbox.open_and_failed(session)
     gauges = [
         ("sonodose_jobs_waiting", "Jobs that wait for a worker.", float(waiting)),

@@ -15,12 +15,13 @@ from api.deps import Admin, Parts, Reader
 from api.documents import BASE
 from api.responses import Documented, refusals
 from api.routes.analyses import OLD, AnalysisId
-from app import objects, records
 from app.errors import NoObject, NotFound
-from app.export import export_analysis, site_of
-from app.frame_picture import frame_png, located
-from app.records import AnalysisRecord
+from app.results import objects
+from app.results.export import export_analysis, site_of
+from app.results.frame_picture import frame_png, located
 from app.services import Services
+from app.store import records
+from app.store.records import AnalysisRecord
 from imaging.dicom.deidentify import Dates
 
 router = APIRouter(prefix="/api/v1/analyses/{analysis_id}", tags=["objects"])

@@ -28,9 +28,9 @@ from api.oidc import Issuer, SignIn, begin_sign_in
 from api.problems import EdgeProblem
 from api.rates import address_of
 from api.responses import refusals
-from app import sign_in
 from app.services import Services
-from app.sign_in import ViewerSession
+from app.store import sign_in
+from app.store.sign_in import ViewerSession
 
 router = APIRouter(dependencies=[ANYBODY])
 

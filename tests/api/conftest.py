@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
 from api.main import create_app
-from app.rows import Row
 from app.services import Services, open_services
 from app.settings import Settings
+from app.store.rows import Row
 from tests.app import studies, workloads
 from tests.app.conftest import of_the_environment
 

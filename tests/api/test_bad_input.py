@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.intake import harmless_name
+from app.intake.examine import harmless_name
 from tests.api.conftest import ANALYSES, Serve, assert_problem, contents, post
 from tests.app import studies, workloads
 

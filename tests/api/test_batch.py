@@ -14,7 +14,7 @@ from pydicom import dcmread
 from starlette.testclient import TestClient
 
 from api import cli
-from app.worker import run_analysis
+from app.jobs.worker import run_analysis
 from models.training.paired import read_paired
 from models.training.train import TrainSettings, train
 from tests.api.conftest import Serve, draft, parts_of

@@ -26,13 +26,13 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 from starlette.testclient import TestClient
 
-from app import audit
 from app.clinic.cautions import safety_questions
 from app.clinic.tables import load_tables
+from app.delivery.sending import SendFailed, signature, stow, webhook
 from app.destinations import Secret, StoreDestination, StowDestination, Webhook, place_of
-from app.sending import SendFailed, signature, stow, webhook
+from app.jobs.worker import run_analysis
 from app.settings import Settings
-from app.worker import run_analysis
+from app.store import audit
 from tests.api.conftest import ANALYSES, Serve, assert_problem, draft, parts_of, post
 from tests.api.test_cli import serving
 from tests.api.test_kill import multipart
@@ -349,7 +349,7 @@ def test_nothing_to_send_is_said_at_once(serve: Serve) -> None:
 def test_other_bytes_than_the_pacs_confirms_are_not_taken_for_stored(tmp_path: Path) -> None:
     """A STOW answer that lists the instance as failed is a refusal, whatever its status."""
     refused = {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0xA700]}}]}}
-    from app import sending
+    from app.delivery import sending
 
     assert sending._refusal(refused) == "failure reason 0xA700"
     assert sending._refusal({"00081199": {"vr": "SQ", "Value": [{}]}}) == ""
@@ -375,7 +375,7 @@ def test_tls_is_checked(tmp_path: Path) -> None:
 
 def test_c_store_over_tls(tmp_path: Path) -> None:
     """C-STORE with TLS reaches a server whose authority is listed, and no other."""
-    from app.sending import c_store
+    from app.delivery.sending import c_store
 
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -19,9 +19,9 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from api.main import create_app
+from app.jobs.worker import run_analysis
 from app.services import open_services
 from app.settings import Settings
-from app.worker import run_analysis
 from tests.api.conftest import ANALYSES
 from tests.api.test_dicomweb_read import FRAMES, clip
 from tests.app import studies

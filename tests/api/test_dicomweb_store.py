@@ -14,7 +14,7 @@ from pydicom.uid import RLELossless, generate_uid
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from app.rows import AuditRow, InstanceRow
+from app.store.rows import AuditRow, InstanceRow
 from tests.api.conftest import Serve, assert_problem, contents, parts_of
 from tests.app import studies
 

@@ -43,11 +43,11 @@ from sqlalchemy import func, select
 
 from api.documents import SHOWN
 from api.listen import ListenerProcess, listen
-from app.blobs import Blobs
-from app.rows import InstanceRow, Row
+from app.jobs.worker import run_analysis
 from app.settings import Settings
-from app.store import Store
-from app.worker import run_analysis
+from app.store.blobs import Blobs
+from app.store.database import Store
+from app.store.rows import InstanceRow, Row
 from tests.api.conftest import Serve, parts_of, post
 from tests.api.test_cli import alive, get, serving
 from tests.api.test_dicomweb_store import stow

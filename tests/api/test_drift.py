@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from api import documents
-from app.drift import MOST_SCANNERS, Drift, scanner_of
+from app.jobs.drift import MOST_SCANNERS, Drift, scanner_of
 from tests.api.conftest import ANALYSES, Serve, draft
 from tests.app import workloads
 

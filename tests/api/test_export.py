@@ -13,7 +13,7 @@ from pydicom import dcmread
 from starlette.testclient import TestClient
 
 from api.cli import main
-from app.rows import AuditRow
+from app.store.rows import AuditRow
 from tests.api.conftest import ANALYSES, assert_problem, draft, parts_of, post
 from tests.app import studies
 from tests.imaging.test_deidentify import PLANTED, picture_file

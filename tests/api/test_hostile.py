@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from api.main import create_app
 from api.protocol import protocol_of
 from app.errors import TookTooLong, WorkerDied
-from app.processes import Door
+from app.jobs.processes import Door
 from app.services import open_services
 from app.settings import Settings
 from tests.api.conftest import ANALYSES, Serve, assert_problem, contents, parts_of, post
@@ -272,8 +272,8 @@ def test_a_header_that_takes_all_memory(
     """It is too large, by both doors, nothing of it is kept, and the next client is served."""
     before = contents(client)
     with monkeypatch.context() as hungry:
-        hungry.setattr("app.intake.peek_all", workloads.hungry_reader)
-        hungry.setattr("app.intake.look_at_all", workloads.hungry_reader)
+        hungry.setattr("app.intake.examine.peek_all", workloads.hungry_reader)
+        hungry.setattr("app.intake.examine.look_at_all", workloads.hungry_reader)
         problem = assert_problem(post(client), 413, "too_large")
         assert "memory" in problem["detail"]
         body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + studies.dicom_still()

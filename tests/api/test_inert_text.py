@@ -14,7 +14,7 @@ import pdfplumber
 import pytest
 
 from api.batch import DONE, _write_table
-from app.worker import run_analysis
+from app.jobs.worker import run_analysis
 from tests.api.conftest import ANALYSES, Serve, draft
 from tests.app import studies
 

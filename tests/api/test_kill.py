@@ -22,10 +22,19 @@ from typing import Any
 
 from sqlalchemy import select
 
-from app import audit, upkeep
-from app.blobs import Blobs
-from app.rows import AnalysisRow, AuditRow, ConfirmationRow, InstanceRow, JobRow, MaskRow, ObjectRow
-from app.store import Store
+from app import upkeep
+from app.store import audit
+from app.store.blobs import Blobs
+from app.store.database import Store
+from app.store.rows import (
+    AnalysisRow,
+    AuditRow,
+    ConfirmationRow,
+    InstanceRow,
+    JobRow,
+    MaskRow,
+    ObjectRow,
+)
 from tests import cluster
 from tests.app import studies
 

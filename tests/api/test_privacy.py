@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.rows import AuditRow
+from app.store.rows import AuditRow
 from tests.api.conftest import ANALYSES, Serve, assert_problem, parts_of, post
 from tests.app import studies, workloads
 

@@ -82,7 +82,6 @@ def test_unknown_addresses_and_malformed_parameters(client: TestClient) -> None:
 def test_a_defect_is_a_problem_without_details(serve: Serve) -> None:
     """An error that nobody foresaw is a 500 problem that tells nothing of the inside."""
     client = serve()
-    parts_of(client).store.engine.dispose()
 
     def broken(*_: object, **__: object) -> object:
         raise RuntimeError("Example^Ada in /secret/place")
@@ -106,9 +105,11 @@ def test_what_was_sent_is_not_repeated(client: TestClient) -> None:
 def test_a_full_queue_says_when_to_come_back(serve: Serve) -> None:
     """429 carries Retry-After."""
     client = serve(workloads.slow, max_queued_jobs=1, drain_s=0)
+    # One runs and one waits; whether the first is at work when the second comes is a race.
     answers = [post(client) for _ in range(3)]
-    assert_problem(answers[-1], 429, "too_busy")
-    assert int(answers[-1].headers["retry-after"]) > 0
+    refused = next(each for each in answers if each.status_code != 202)
+    assert_problem(refused, 429, "too_busy")
+    assert int(refused.headers["retry-after"]) > 0
 
 
 def test_a_full_disk_is_a_clear_refusal(serve: Serve) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from starlette.testclient import TestClient
 
-from app.worker import run_analysis
+from app.jobs.worker import run_analysis
 from tests.api.conftest import ANALYSES, Serve, assert_problem, draft
 from tests.api.test_deliveries import ANSWERED
 from tests.api.test_review import CLINICIAN, WAIT

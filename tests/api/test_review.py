@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from app import audit
+from app.store import audit
 from tests.api.conftest import ANALYSES, Serve, assert_problem, draft, parts_of, post
 from tests.app import workloads
 

@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from starlette.testclient import TestClient
 
-from app.worker import run_analysis
+from app.jobs.worker import run_analysis
 from tests.api.conftest import ANALYSES, Serve, assert_problem, contents
 from tests.api.test_dicomweb_store import STUDIES, stow
 from tests.app import studies

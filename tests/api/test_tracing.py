@@ -108,7 +108,7 @@ def test_without_the_setting_nothing_is_made_or_imported() -> None:
     """Off is off: no span, no context with a job, and the SDK is not even imported."""
     assert Traces().begin("request", parent=CALLER).traceparent is None
     assert traceparent() is None
-    look = "import sys, api.main, app.worker; print('opentelemetry.sdk' in sys.modules)"
+    look = "import sys, api.main, app.jobs.worker; print('opentelemetry.sdk' in sys.modules)"
     assert run(look).stdout.split() == ["False"]
 
 

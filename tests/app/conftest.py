@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from app import records
-from app.intake import Upload, examine
-from app.jobs import Run
-from app.records import AnalysisRecord
-from app.request import AnalysisRequest
+from app.intake.examine import Upload, examine
+from app.jobs.runner import Run
+from app.planning.request import AnalysisRequest
 from app.services import Services, open_services
 from app.settings import Settings
+from app.store import records
+from app.store.records import AnalysisRecord
 from app.submission import submit
 from tests.app import studies, workloads
 

@@ -11,9 +11,9 @@ import cv2
 
 from app.analysis import SourceFile
 from app.clinic.tables import load_tables
-from app.pipeline import analyse
-from app.request import AnalysisRequest
-from app.stored_analysis import StoredAnalysis
+from app.planning.pipeline import analyse
+from app.planning.request import AnalysisRequest
+from app.results.stored_analysis import StoredAnalysis
 from imaging.arrays import GreyImage
 from imaging.calibration import Calibration
 from imaging.dicom.instance import NewInstance

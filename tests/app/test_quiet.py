@@ -11,14 +11,15 @@ from typing import Any
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from app import records, review, worklist
+from app import review
 from app.analysis import State
-from app.archive import keep_instance
-from app.intake import Examined, Upload, examine_objects
-from app.records import AnalysisRecord
-from app.request import AnalysisRequest
-from app.rows import AnalysisRow, ArrivalRow, JobRow
+from app.intake.archive import keep_instance
+from app.intake.examine import Examined, Upload, examine_objects
+from app.planning.request import AnalysisRequest
 from app.services import Services
+from app.store import records, worklist
+from app.store.records import AnalysisRecord
+from app.store.rows import AnalysisRow, ArrivalRow, JobRow
 from imaging.dicom.instance import MANUFACTURER
 from tests.app import studies, workloads
 from tests.app.conftest import Opener, until

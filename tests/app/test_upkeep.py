@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from app import audit, upkeep
+from app import upkeep
 from app.errors import NotFound, RequestConflict, StateConflict
-from app.rows import Row
 from app.services import Services
 from app.settings import Settings
+from app.store import audit
+from app.store.rows import Row
 from tests.app import studies, workloads
 from tests.app.conftest import POSTGRES, Opener, send, state_of, until
 

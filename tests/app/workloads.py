@@ -12,7 +12,7 @@ from typing import Any
 
 from app.analysis import Analysis, Stage, State
 from app.errors import CanaryFailed
-from app.worker import AnalysisTask
+from app.jobs.worker import AnalysisTask
 from imaging.errors import UnreadableFile
 
 Progress = Callable[[Stage], None]

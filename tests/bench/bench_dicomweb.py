@@ -30,9 +30,9 @@ from sqlalchemy import insert
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from app.rows import InstanceRow, Row, SeriesRow, StudyRow
-from app.store import Store
-from app.study_search import Level, search
+from app.store.database import Store
+from app.store.rows import InstanceRow, Row, SeriesRow, StudyRow
+from app.store.study_search import Level, search
 from tests.app import studies
 from tests.orthanc import BASIC, free_port, orthanc
 

@@ -28,9 +28,9 @@ from sqlalchemy import insert
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from app import worklist  # noqa: E402 -- after the path
-from app.rows import AnalysisRow, JobRow, RevisionRow, SourceRow  # noqa: E402 -- after the path
-from app.store import Store  # noqa: E402 -- after the path
+from app.store import worklist  # noqa: E402 -- after the path
+from app.store.database import Store  # noqa: E402 -- after the path
+from app.store.rows import AnalysisRow, JobRow, RevisionRow, SourceRow  # noqa: E402 -- after the path
 from tests.api.test_cli import serving  # noqa: E402 -- after the path
 from tests.bench.bench_dicomweb import seed  # noqa: E402 -- after the path
 from tests.bench.bench_service import wait_until_ready  # noqa: E402 -- after the path

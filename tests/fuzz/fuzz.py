@@ -34,12 +34,12 @@ from typing import Any
 
 import httpx
 
-from app.blobs import Blobs
 from app.errors import TookTooLong, WorkerDied
-from app.intake import Upload, decode_limits
-from app.processes import WorkerPlace
+from app.intake.examine import Upload
+from app.intake.unpack import unpack
+from app.jobs.processes import WorkerPlace
 from app.settings import Settings
-from app.unpack import unpack
+from app.store.blobs import Blobs
 from imaging.dicom.deidentify import Site, deidentify_file
 from imaging.dicom.plain_syntax import decompress
 from imaging.dicom.serve import (
@@ -169,7 +169,7 @@ def fuzz_readers(numbers: range, *, seed: int, keep: Path | None = None) -> Figu
     """The figures of these inputs, each before every reader."""
     figures = Figures()
     settings = Settings(data_dir=Path(tempfile.gettempdir()))
-    limits = decode_limits(settings)
+    limits = settings.decode_limits
     place = WorkerPlace(memory_bytes=settings.job_memory_bytes)
     began = time.monotonic()
     peak = 0.0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app import reporting
+from app.results import reporting
 from imaging.dicom.seg import Algorithm, write_seg
 from imaging.dicom.sr import ReportContent, ReportSite, write_sr
 from imaging.dicom.state import StateFrame, StateSite, write_state

@@ -16,9 +16,9 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-import app.worker
+import app.jobs.worker
 from app.analysis import Analysis, Stage
-from app.worker import AnalysisTask
+from app.jobs.worker import AnalysisTask
 from imaging.dicom.regions import NOMINAL_MARK
 from imaging.errors import UnreadableFile
 from imaging.geometry import PixelBox
@@ -188,13 +188,13 @@ def _object(kind: Any, mask: NDArray[np.bool_]) -> SegmentedObject:
 
 def warm_up() -> None:
     """What a worker loads before its first job, but for the network."""
-    app.worker.tables(None)
+    app.jobs.worker.tables(None)
     KnowingSegmenter().segment(picture())
 
 
 def run(task: AnalysisTask, progress: Callable[[Stage], None] = lambda stage: None) -> Analysis:
     """The real analysis with the knowing segmenter; slow or broken where the picture says so."""
-    app.worker.segmenter = lambda: KnowingSegmenter()
+    app.jobs.worker.segmenter = lambda: KnowingSegmenter()
     rows = _rows_of(task)
     if rows == BROKEN_ROWS:
         progress(Stage.DECODE)
@@ -202,7 +202,7 @@ def run(task: AnalysisTask, progress: Callable[[Stage], None] = lambda stage: No
     if rows == SLOW_ROWS:
         progress(Stage.SEGMENT)
         time.sleep(float(os.environ.get("SONODOSE_TEST_SLOW_S", "4")))
-    return app.worker.run_analysis(task, progress)
+    return app.jobs.worker.run_analysis(task, progress)
 
 
 def _rows_of(task: AnalysisTask) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import reporting
-from app.stored_analysis import StoredAnalysis
+from app.results import reporting
+from app.results.stored_analysis import StoredAnalysis
 from imaging.arrays import BoolMask
 from imaging.mask import labels_png
 from tests.app.plans import stored_plan

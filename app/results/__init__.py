@@ -1,0 +1,1 @@
+"""What goes out of a finished analysis: pictures, reports, objects, tables."""

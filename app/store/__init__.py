@@ -1,0 +1,1 @@
+"""What is kept: the database, its rows and the questions to them, the files."""
