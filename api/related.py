@@ -19,8 +19,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from api.part_header import PartHeader, broken
 from api.problems import EdgeProblem
-from api.upload import MAX_PART_HEADER_BYTES, broken, too_large
+from api.upload import too_large
 from app.intake.examine import Upload
 from app.settings import Settings
 from app.store.blobs import Blobs
@@ -93,8 +94,7 @@ class _ObjectReader:
     ) -> None:
         self._uploads, self._blobs, self._settings = uploads, blobs, settings
         self._writer, self._flusher = writer, flusher
-        self._name = self._value = self._type = b""
-        self._header_bytes = 0
+        self._header = PartHeader(b"content-type")
         self._size = self._gathered = 0
         self._pieces: list[bytes] = []
         self.writing: deque[Future[None]] = deque()
@@ -103,40 +103,17 @@ class _ObjectReader:
 
     def callbacks(self) -> MultipartCallbacks:
         return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._add_name,
-            "on_header_value": self._add_value,
-            "on_header_end": self._end_header,
+            **self._header.callbacks(),
+            "on_part_begin": self._header.begin,
             "on_headers_finished": self._open,
             "on_part_data": self._data,
             "on_part_end": self._close,
             "on_end": self._end,
         }
 
-    def _begin(self) -> None:
-        self._type, self._header_bytes = b"", 0
-
-    def _add_name(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
-        self._name += data[start:end]
-
-    def _add_value(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
-        self._value += data[start:end]
-
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > MAX_PART_HEADER_BYTES:
-            raise broken("a part's header is too long")
-
-    def _end_header(self) -> None:
-        if self._name.lower() == b"content-type":
-            self._type = self._value
-        self._name = self._value = b""
-
     def _open(self) -> None:
-        kind, _ = parse_options_header(self._type)
-        if self._type and kind.lower() != DICOM.encode():
+        kind, _ = parse_options_header(self._header.value)
+        if self._header.value and kind.lower() != DICOM.encode():
             raise EdgeProblem(
                 "unsupported_media_type",
                 f"A part is {kind[:60].decode('latin-1')!r}; every part is an object as "

@@ -15,6 +15,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from api.part_header import PartHeader, broken
 from api.problems import EdgeProblem
 from app.intake.examine import Upload, harmless_name
 from app.settings import Settings
@@ -26,7 +27,6 @@ if TYPE_CHECKING:  # the name is there for type checkers alone
 
 # It warns of every broken body, which is a refusal like others and no news for the log.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
-MAX_PART_HEADER_BYTES = 8192
 MEBIBYTE = 1024 * 1024
 TEXT_PARTS = {"request": "request_json", "stored": "stored_json"}
 """Parts that are JSON, and where they go."""
@@ -93,9 +93,7 @@ class _PartReader:
 
     def __init__(self, received: Received, blobs: Blobs, settings: Settings) -> None:
         self._received, self._blobs, self._settings = received, blobs, settings
-        self._header_name = self._header_value = b""
-        self._header_bytes = 0
-        self._disposition = b""
+        self._header = PartHeader(b"content-disposition")
         self._text: bytearray | None = None
         self._text_part = ""
         self._file: Incoming | None = None
@@ -104,10 +102,8 @@ class _PartReader:
 
     def callbacks(self) -> MultipartCallbacks:
         return {
+            **self._header.callbacks(),
             "on_part_begin": self._begin,
-            "on_header_field": self._add_name,
-            "on_header_value": self._add_value,
-            "on_header_end": self._end_header,
             "on_headers_finished": self._open,
             "on_part_data": self._data,
             "on_part_end": self._close,
@@ -115,29 +111,11 @@ class _PartReader:
         }
 
     def _begin(self) -> None:
-        self._disposition, self._header_bytes = b"", 0
+        self._header.begin()
         self._text = self._file = None
 
-    def _add_name(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
-        self._header_name += data[start:end]
-
-    def _add_value(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
-        self._header_value += data[start:end]
-
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > MAX_PART_HEADER_BYTES:
-            raise broken("a part's header is too long")
-
-    def _end_header(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
-        self._header_name = self._header_value = b""
-
     def _open(self) -> None:
-        _, options = parse_options_header(self._disposition)
+        _, options = parse_options_header(self._header.value)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name in TEXT_PARTS and getattr(self._received, TEXT_PARTS[name]) is None:
             self._text, self._text_part = bytearray(), name
@@ -182,12 +160,4 @@ def too_large(what: str, most: int) -> TooLarge:
     return TooLarge(
         f"{what} is larger than the {most / MEBIBYTE:.0f} MiB that are allowed.",
         remedy="Send fewer frames, or a compressed transfer syntax.",
-    )
-
-
-def broken(why: str) -> EdgeProblem:
-    return EdgeProblem(
-        "bad_request",
-        f"The multipart body is broken: {why}.",
-        remedy="Send the upload again; if it fails again, check the program that sends it.",
     )

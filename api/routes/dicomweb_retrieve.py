@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydicom.uid import ExplicitVRLittleEndian
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -95,88 +95,85 @@ DOCUMENTS: Documented = {
 }
 
 
-@router.get("/studies/{study}", response_class=Response, responses=OBJECTS)
-def get_study(request: Request, study: StudyUid, parts: Parts, principal: Reader) -> Response:
+def _study_rows(study: StudyUid, parts: Parts) -> Sequence[InstanceRow]:
+    return _rows(parts, study)
+
+
+def _series_rows(study: StudyUid, series: SeriesUid, parts: Parts) -> Sequence[InstanceRow]:
+    return _rows(parts, study, series)
+
+
+def _one_row(
+    study: StudyUid, series: SeriesUid, instance: InstanceUid, parts: Parts
+) -> InstanceRow:
+    (row,) = _rows(parts, study, series, instance)
+    return row
+
+
+def _rows(
+    parts: Services, study: str, series: str | None = None, instance: str | None = None
+) -> Sequence[InstanceRow]:
+    with parts.store.read() as session:
+        return instances_of(session, study, series, instance)
+
+
+# The instances that an address names. `Reader` stands before them in every route: who may not
+# read does not learn what is there.
+StudyRows = Annotated[Sequence[InstanceRow], Depends(_study_rows)]
+SeriesRows = Annotated[Sequence[InstanceRow], Depends(_series_rows)]
+OneRow = Annotated[InstanceRow, Depends(_one_row)]
+STUDY = "/studies/{study}"
+SERIES = STUDY + "/series/{series}"
+INSTANCE = SERIES + "/instances/{instance}"
+
+
+@router.get(STUDY, response_class=Response, responses=OBJECTS)
+def get_study(request: Request, principal: Reader, rows: StudyRows, parts: Parts) -> Response:
     """All objects of a study."""
-    return _objects(request, parts, study)
+    return _objects(request, parts, rows)
 
 
-@router.get("/studies/{study}/series/{series}", response_class=Response, responses=OBJECTS)
-def get_series(
-    request: Request, study: StudyUid, series: SeriesUid, parts: Parts, principal: Reader
-) -> Response:
+@router.get(SERIES, response_class=Response, responses=OBJECTS)
+def get_series(request: Request, principal: Reader, rows: SeriesRows, parts: Parts) -> Response:
     """All objects of a series."""
-    return _objects(request, parts, study, series)
+    return _objects(request, parts, rows)
 
 
-@router.get(
-    "/studies/{study}/series/{series}/instances/{instance}",
-    response_class=Response,
-    responses=OBJECTS,
-)
-def get_instance(
-    request: Request,
-    study: StudyUid,
-    series: SeriesUid,
-    instance: InstanceUid,
-    parts: Parts,
-    principal: Reader,
-) -> Response:
+@router.get(INSTANCE, response_class=Response, responses=OBJECTS)
+def get_instance(request: Request, principal: Reader, row: OneRow, parts: Parts) -> Response:
     """One object: as it is stored, or in explicit little endian where no syntax is named."""
-    return _objects(request, parts, study, series, instance)
+    return _objects(request, parts, [row])
 
 
-@router.get("/studies/{study}/metadata", response_class=Response, responses=DOCUMENTS)
+@router.get(f"{STUDY}/metadata", response_class=Response, responses=DOCUMENTS)
 def get_study_metadata(
-    request: Request, study: StudyUid, parts: Parts, principal: Reader
+    request: Request, principal: Reader, rows: StudyRows, parts: Parts
 ) -> Response:
     """The metadata of all objects of a study."""
-    return _metadata(request, parts, study)
+    return _metadata(request, parts, rows)
 
 
-@router.get(
-    "/studies/{study}/series/{series}/metadata", response_class=Response, responses=DOCUMENTS
-)
+@router.get(f"{SERIES}/metadata", response_class=Response, responses=DOCUMENTS)
 def get_series_metadata(
-    request: Request, study: StudyUid, series: SeriesUid, parts: Parts, principal: Reader
+    request: Request, principal: Reader, rows: SeriesRows, parts: Parts
 ) -> Response:
     """The metadata of all objects of a series."""
-    return _metadata(request, parts, study, series)
+    return _metadata(request, parts, rows)
 
 
-@router.get(
-    "/studies/{study}/series/{series}/instances/{instance}/metadata",
-    response_class=Response,
-    responses=DOCUMENTS,
-)
+@router.get(f"{INSTANCE}/metadata", response_class=Response, responses=DOCUMENTS)
 def get_instance_metadata(
-    request: Request,
-    study: StudyUid,
-    series: SeriesUid,
-    instance: InstanceUid,
-    parts: Parts,
-    principal: Reader,
+    request: Request, principal: Reader, row: OneRow, parts: Parts
 ) -> Response:
     """The metadata of one object; large binary values as addresses."""
-    return _metadata(request, parts, study, series, instance)
+    return _metadata(request, parts, [row])
 
 
-@router.get(
-    "/studies/{study}/series/{series}/instances/{instance}/frames/{frames}",
-    response_class=Response,
-    responses=OCTET_ANSWERS,
-)
+@router.get(f"{INSTANCE}/frames/{{frames}}", response_class=Response, responses=OCTET_ANSWERS)
 def get_frames(
-    request: Request,
-    study: StudyUid,
-    series: SeriesUid,
-    instance: InstanceUid,
-    frames: Frames,
-    parts: Parts,
-    principal: Reader,
+    request: Request, principal: Reader, row: OneRow, frames: Frames, parts: Parts
 ) -> Response:
     """Frames as stored (`transfer-syntax=*`), or decoded where no syntax is named."""
-    (row,) = _rows(parts, study, series, instance)
     numbers = [int(number) - 1 for number in frames.split(",")]
     wanted, as_stored, media_type = _frame_form(request, row, single=len(numbers) == 1)
     make = stored_frames if as_stored else plain_frames
@@ -188,22 +185,11 @@ def get_frames(
     return related(bodies, kind=media_type)
 
 
-@router.get(
-    "/studies/{study}/series/{series}/instances/{instance}/bulkdata/{place:path}",
-    response_class=Response,
-    responses=OCTET_ANSWERS,
-)
+@router.get(f"{INSTANCE}/bulkdata/{{place:path}}", response_class=Response, responses=OCTET_ANSWERS)
 def get_bulk_data(
-    request: Request,
-    study: StudyUid,
-    series: SeriesUid,
-    instance: InstanceUid,
-    place: Place,
-    parts: Parts,
-    principal: Reader,
+    request: Request, principal: Reader, row: OneRow, place: Place, parts: Parts
 ) -> Response:
     """A binary value that the metadata names by its address."""
-    (row,) = _rows(parts, study, series, instance)
     wanted = _first(request, OCTETS)
     path = parts.blobs.path(row.sha256)
     found = parts.door.result(parts.door.run(binary_value, path, place.upper()), within_s=READ_S)
@@ -212,119 +198,70 @@ def get_bulk_data(
     return related([Part(media_type=OCTETS, body=found)], kind=OCTETS)
 
 
-@router.get(
-    "/studies/{study}/series/{series}/instances/{instance}/rendered",
-    response_class=Response,
-    responses=PICTURES,
-)
+@router.get(f"{INSTANCE}/rendered", response_class=Response, responses=PICTURES)
 def get_rendered(
     request: Request,
-    study: StudyUid,
-    series: SeriesUid,
-    instance: InstanceUid,
-    parts: Parts,
     principal: Reader,
+    row: OneRow,
+    parts: Parts,
     viewport: Viewport = None,
     quality: Quality = 90,
 ) -> Response:
     """The first frame as a picture: JPEG, or PNG where that is asked for."""
-    (row,) = _rows(parts, study, series, instance)
     return _pictures(request, parts, row, [0], _longest(viewport), quality)
 
 
-@router.get(
-    "/studies/{study}/series/{series}/instances/{instance}/frames/{frames}/rendered",
-    response_class=Response,
-    responses=PICTURES,
-)
+@router.get(f"{INSTANCE}/frames/{{frames}}/rendered", response_class=Response, responses=PICTURES)
 def get_rendered_frames(
     request: Request,
-    study: StudyUid,
-    series: SeriesUid,
-    instance: InstanceUid,
+    principal: Reader,
+    row: OneRow,
     frames: Frames,
     parts: Parts,
-    principal: Reader,
     viewport: Viewport = None,
     quality: Quality = 90,
 ) -> Response:
     """Frames as pictures."""
-    (row,) = _rows(parts, study, series, instance)
     numbers = [int(number) - 1 for number in frames.split(",")]
     return _pictures(request, parts, row, numbers, _longest(viewport), quality)
 
 
-@router.get("/studies/{study}/thumbnail", response_class=Response, responses=PICTURES)
+@router.get(f"{STUDY}/thumbnail", response_class=Response, responses=PICTURES)
 def get_study_thumbnail(
-    request: Request,
-    study: StudyUid,
-    parts: Parts,
-    principal: Reader,
-    viewport: Viewport = None,
+    request: Request, principal: Reader, rows: StudyRows, parts: Parts, viewport: Viewport = None
 ) -> Response:
     """A small picture of the study's first image."""
-    return _thumbnail(request, parts, viewport, _rows(parts, study))
+    return _thumbnail(request, parts, viewport, rows)
 
 
-@router.get(
-    "/studies/{study}/series/{series}/thumbnail", response_class=Response, responses=PICTURES
-)
+@router.get(f"{SERIES}/thumbnail", response_class=Response, responses=PICTURES)
 def get_series_thumbnail(
-    request: Request,
-    study: StudyUid,
-    series: SeriesUid,
-    parts: Parts,
-    principal: Reader,
-    viewport: Viewport = None,
+    request: Request, principal: Reader, rows: SeriesRows, parts: Parts, viewport: Viewport = None
 ) -> Response:
     """A small picture of the series' first image."""
-    return _thumbnail(request, parts, viewport, _rows(parts, study, series))
+    return _thumbnail(request, parts, viewport, rows)
 
 
-@router.get(
-    "/studies/{study}/series/{series}/instances/{instance}/thumbnail",
-    response_class=Response,
-    responses=PICTURES,
-)
+@router.get(f"{INSTANCE}/thumbnail", response_class=Response, responses=PICTURES)
 def get_thumbnail(
-    request: Request,
-    study: StudyUid,
-    series: SeriesUid,
-    instance: InstanceUid,
-    parts: Parts,
-    principal: Reader,
-    viewport: Viewport = None,
+    request: Request, principal: Reader, row: OneRow, parts: Parts, viewport: Viewport = None
 ) -> Response:
     """A small picture of the instance's first frame."""
-    return _thumbnail(request, parts, viewport, _rows(parts, study, series, instance))
+    return _thumbnail(request, parts, viewport, [row])
 
 
-@router.get(
-    "/studies/{study}/series/{series}/instances/{instance}/frames/{frames}/thumbnail",
-    response_class=Response,
-    responses=PICTURES,
-)
+@router.get(f"{INSTANCE}/frames/{{frames}}/thumbnail", response_class=Response, responses=PICTURES)
 def get_frame_thumbnail(
     request: Request,
-    study: StudyUid,
-    series: SeriesUid,
-    instance: InstanceUid,
+    principal: Reader,
+    row: OneRow,
     frames: Frames,
     parts: Parts,
-    principal: Reader,
     viewport: Viewport = None,
 ) -> Response:
     """Small pictures of the frames."""
-    (row,) = _rows(parts, study, series, instance)
     numbers = [int(number) - 1 for number in frames.split(",")]
     return _pictures(request, parts, row, numbers, _longest(viewport) or THUMBNAIL_PX, 85)
-
-
-def _rows(
-    parts: Services, study: str, series: str | None = None, instance: str | None = None
-) -> tuple[InstanceRow, ...]:
-    with parts.store.read() as session:
-        return instances_of(session, study, series, instance)
 
 
 def _first(request: Request, *types: str) -> Wanted:
@@ -339,14 +276,7 @@ def _coded(media_type: str, frame: Encoded) -> str:
     return f"{media_type}; transfer-syntax={frame.transfer_syntax_uid}"
 
 
-def _objects(
-    request: Request,
-    parts: Services,
-    study: str,
-    series: str | None = None,
-    instance: str | None = None,
-) -> Response:
-    rows = _rows(parts, study, series, instance)
+def _objects(request: Request, parts: Services, rows: Sequence[InstanceRow]) -> Response:
     wanted = _first(request, DICOM)
     alone = not wanted.multipart and not wanted.anything
     if alone and len(rows) > 1:
@@ -400,14 +330,7 @@ def _discard(copies: Sequence[Incoming]) -> None:
         copy.discard()
 
 
-def _metadata(
-    request: Request,
-    parts: Services,
-    study: str,
-    series: str | None = None,
-    instance: str | None = None,
-) -> Response:
-    rows = _rows(parts, study, series, instance)
+def _metadata(request: Request, parts: Services, rows: Sequence[InstanceRow]) -> Response:
     found: list[Json] = []
     for start in range(0, len(rows), METADATA_BATCH):
         work = [

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -53,76 +54,64 @@ Fields = Annotated[
 ]
 
 
-@router.get("/studies", response_class=Response, responses=RESPONSES)
-async def search_studies(
-    request: Request,
-    parts: Parts,
-    principal: Reader,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which rows of an answer are asked for, and whether they may match loosely."""
+
+    limit: int
+    offset: int
+    fuzzy: bool
+
+
+def _page(
     limit: Limit = MOST,
     offset: Offset = 0,
     fuzzymatching: Fuzzy = False,
     includefield: Fields = [],  # noqa: B006 -- FastAPI copies it
+) -> Page:
+    # `_keys` looks at what is named in `includefield`; here it is declared for the document.
+    return Page(limit=limit, offset=offset, fuzzy=fuzzymatching)
+
+
+Asked = Annotated[Page, Depends(_page)]
+
+
+@router.get("/studies", response_class=Response, responses=RESPONSES)
+async def search_studies(
+    request: Request, parts: Parts, principal: Reader, page: Asked
 ) -> Response:
     """Studies by any of their attributes, given as keyword or as tag: `?PatientID=…`."""
-    return await _answer(request, parts, "study", {}, limit, offset)
+    return await _answer(request, parts, "study", {}, page)
 
 
 @router.get("/series", response_class=Response, responses=RESPONSES)
-async def search_series(
-    request: Request,
-    parts: Parts,
-    principal: Reader,
-    limit: Limit = MOST,
-    offset: Offset = 0,
-    fuzzymatching: Fuzzy = False,
-    includefield: Fields = [],  # noqa: B006 -- FastAPI copies it
-) -> Response:
+async def search_series(request: Request, parts: Parts, principal: Reader, page: Asked) -> Response:
     """Series of all studies by their attributes and those of the study."""
-    return await _answer(request, parts, "series", {}, limit, offset)
+    return await _answer(request, parts, "series", {}, page)
 
 
 @router.get("/studies/{study}/series", response_class=Response, responses=RESPONSES)
 async def search_series_of_study(
-    request: Request,
-    study: StudyUid,
-    parts: Parts,
-    principal: Reader,
-    limit: Limit = MOST,
-    offset: Offset = 0,
-    fuzzymatching: Fuzzy = False,
-    includefield: Fields = [],  # noqa: B006 -- FastAPI copies it
+    request: Request, study: StudyUid, parts: Parts, principal: Reader, page: Asked
 ) -> Response:
     """The series of a study."""
-    return await _answer(request, parts, "series", {"StudyInstanceUID": study}, limit, offset)
+    return await _answer(request, parts, "series", {"StudyInstanceUID": study}, page)
 
 
 @router.get("/instances", response_class=Response, responses=RESPONSES)
 async def search_instances(
-    request: Request,
-    parts: Parts,
-    principal: Reader,
-    limit: Limit = MOST,
-    offset: Offset = 0,
-    fuzzymatching: Fuzzy = False,
-    includefield: Fields = [],  # noqa: B006 -- FastAPI copies it
+    request: Request, parts: Parts, principal: Reader, page: Asked
 ) -> Response:
     """Instances of all studies by their attributes and those of series and study."""
-    return await _answer(request, parts, "instance", {}, limit, offset)
+    return await _answer(request, parts, "instance", {}, page)
 
 
 @router.get("/studies/{study}/instances", response_class=Response, responses=RESPONSES)
 async def search_instances_of_study(
-    request: Request,
-    study: StudyUid,
-    parts: Parts,
-    principal: Reader,
-    limit: Limit = MOST,
-    offset: Offset = 0,
-    fuzzymatching: Fuzzy = False,
-    includefield: Fields = [],  # noqa: B006 -- FastAPI copies it
+    request: Request, study: StudyUid, parts: Parts, principal: Reader, page: Asked
 ) -> Response:
     """The instances of a study."""
-    return await _answer(request, parts, "instance", {"StudyInstanceUID": study}, limit, offset)
+    return await _answer(request, parts, "instance", {"StudyInstanceUID": study}, page)
 
 
 @router.get(
@@ -134,14 +123,11 @@ async def search_instances_of_series(
     series: SeriesUid,
     parts: Parts,
     principal: Reader,
-    limit: Limit = MOST,
-    offset: Offset = 0,
-    fuzzymatching: Fuzzy = False,
-    includefield: Fields = [],  # noqa: B006 -- FastAPI copies it
+    page: Asked,
 ) -> Response:
     """The instances of a series."""
     given = {"StudyInstanceUID": study, "SeriesInstanceUID": series}
-    return await _answer(request, parts, "instance", given, limit, offset)
+    return await _answer(request, parts, "instance", given, page)
 
 
 async def _answer(
@@ -149,20 +135,19 @@ async def _answer(
     parts: Services,
     level: Level,
     given: Mapping[str, str],
-    limit: int,
-    offset: int,
+    page: Page,
 ) -> Response:
     keys, passed_over = _keys(request, level)
     told = []
-    if request.query_params.get("fuzzymatching", "").lower() == "true":
+    if page.fuzzy:
         told.append("Fuzzy matching is not done; only literal matching was.")
     if passed_over:
         told.append(f"Not searched by, and passed over: {', '.join(passed_over)}.")
     found, more = await run_in_threadpool(
-        _rows, request, parts, level, {**keys, **given}, min(limit, MOST), offset
+        _rows, request, parts, level, {**keys, **given}, min(page.limit, MOST), page.offset
     )
     if more:
-        told.append(f"There are more results; ask again with offset={offset + len(found)}.")
+        told.append(f"There are more results; ask again with offset={page.offset + len(found)}.")
     headers = {} if not told else {"Warning": f'299 sonodose "{" ".join(told)}"'}
     return documents(request, found, headers=headers)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -76,155 +78,132 @@ def _object(
     return Response(body, media_type=kind.media_type, headers=headers)
 
 
-@router.get("/overlay.png", response_class=Response, responses={**PNG, **REFUSED})
-def get_overlay_png(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    frame: FrameKey = None,
-    revision: OLD = None,
-) -> Response:
-    """The frame with contour, numbered sites, a millimetre scale and its warnings."""
-    return _object(request, parts, analysis_id, revision, "overlay.png", frame)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Offer:
+    name: str
+    says: str
+    operation: str
+    media: Documented
+    of_frame: bool = True
 
 
-@router.get("/overlay.svg", response_class=Response, responses={**SVG, **REFUSED})
-def get_overlay_svg(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    frame: FrameKey = None,
-    revision: OLD = None,
-) -> Response:
-    """The same drawing as vectors in image pixels, without the frame below it."""
-    return _object(request, parts, analysis_id, revision, "overlay.svg", frame)
+OFFERS = (
+    _Offer(
+        name="overlay.png",
+        says="The frame with contour, numbered sites, a millimetre scale and its warnings.",
+        operation="get_overlay_png",
+        media=PNG,
+    ),
+    _Offer(
+        name="overlay.svg",
+        says="The same drawing as vectors in image pixels, without the frame below it.",
+        operation="get_overlay_svg",
+        media=SVG,
+    ),
+    _Offer(
+        name=MASK,
+        says="The frame's label map: 0 nothing, 1 muscle, 2 nerve, 3 vessel, 4 aponeurosis.",
+        operation="get_mask",
+        media=PNG,
+    ),
+    _Offer(
+        name="seg.dcm",
+        says="The muscle as a DICOM Segmentation of the source images.",
+        operation="get_seg",
+        media=DICOM,
+    ),
+    _Offer(
+        name="sr.dcm",
+        says="Measurements, dose and sites as a DICOM Structured Report (TID 1500).",
+        operation="get_sr",
+        media=DICOM,
+        of_frame=False,
+    ),
+    _Offer(
+        name="sc.dcm",
+        says="The overlay as a DICOM Secondary Capture in the study of the image.",
+        operation="get_capture",
+        media=DICOM,
+    ),
+    _Offer(
+        name="pr.dcm",
+        says="Contours and sites as a DICOM presentation state over the source image.",
+        operation="get_state",
+        media=DICOM,
+    ),
+    _Offer(
+        name="ko.dcm",
+        says="The frames, the picture and the report that matter, as a DICOM Key Object Selection.",
+        operation="get_key_objects",
+        media=DICOM,
+        of_frame=False,
+    ),
+    _Offer(
+        name="image.dcm",
+        says="Plain frames under the patient and study of the request, as a DICOM Secondary "
+        "Capture.",
+        operation="get_image",
+        media=DICOM,
+    ),
+    _Offer(
+        name="overlay.webp",
+        says="The overlay of a clip's analysed frames, moving at the clip's own pace.",
+        operation="get_overlay_webp",
+        media=WEBP,
+        of_frame=False,
+    ),
+    _Offer(
+        name="plan.pdf",
+        says="The plan on one page of A4: picture, sites, arithmetic with sources, cautions, "
+        "signature.",
+        operation="get_plan_pdf",
+        media=PDF,
+        of_frame=False,
+    ),
+    _Offer(
+        name="fhir",
+        says="The plan as a FHIR R4 bundle: observations, device, study and the proposed "
+        "procedure.",
+        operation="get_fhir",
+        media=FHIR,
+        of_frame=False,
+    ),
+)
+"""Everything that is made of an analysis: of one frame of it, or of the whole."""
 
 
-@router.get("/mask.png", response_class=Response, responses={**PNG, **REFUSED})
-def get_mask(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    frame: FrameKey = None,
-    revision: OLD = None,
-) -> Response:
-    """The frame's label map: 0 nothing, 1 muscle, 2 nerve, 3 vessel, 4 aponeurosis."""
-    return _object(request, parts, analysis_id, revision, MASK, frame)
+def _answer(offer: _Offer) -> Callable[..., Response]:
+    def of_frame(
+        request: Request,
+        analysis_id: AnalysisId,
+        parts: Parts,
+        principal: Reader,
+        frame: FrameKey = None,
+        revision: OLD = None,
+    ) -> Response:
+        return _object(request, parts, analysis_id, revision, offer.name, frame)
+
+    def of_the_whole(
+        request: Request,
+        analysis_id: AnalysisId,
+        parts: Parts,
+        principal: Reader,
+        revision: OLD = None,
+    ) -> Response:
+        return _object(request, parts, analysis_id, revision, offer.name)
+
+    return of_frame if offer.of_frame else of_the_whole
 
 
-@router.get("/seg.dcm", response_class=Response, responses={**DICOM, **REFUSED})
-def get_seg(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    frame: FrameKey = None,
-    revision: OLD = None,
-) -> Response:
-    """The muscle as a DICOM Segmentation of the source images."""
-    return _object(request, parts, analysis_id, revision, "seg.dcm", frame)
-
-
-@router.get("/sr.dcm", response_class=Response, responses={**DICOM, **REFUSED})
-def get_sr(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    revision: OLD = None,
-) -> Response:
-    """Measurements, dose and sites as a DICOM Structured Report (TID 1500)."""
-    return _object(request, parts, analysis_id, revision, "sr.dcm")
-
-
-@router.get("/sc.dcm", response_class=Response, responses={**DICOM, **REFUSED})
-def get_capture(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    frame: FrameKey = None,
-    revision: OLD = None,
-) -> Response:
-    """The overlay as a DICOM Secondary Capture in the study of the image."""
-    return _object(request, parts, analysis_id, revision, "sc.dcm", frame)
-
-
-@router.get("/pr.dcm", response_class=Response, responses={**DICOM, **REFUSED})
-def get_state(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    frame: FrameKey = None,
-    revision: OLD = None,
-) -> Response:
-    """Contours and sites as a DICOM presentation state over the source image."""
-    return _object(request, parts, analysis_id, revision, "pr.dcm", frame)
-
-
-@router.get("/ko.dcm", response_class=Response, responses={**DICOM, **REFUSED})
-def get_key_objects(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    revision: OLD = None,
-) -> Response:
-    """The frames, the picture and the report that matter, as a DICOM Key Object Selection."""
-    return _object(request, parts, analysis_id, revision, "ko.dcm")
-
-
-@router.get("/image.dcm", response_class=Response, responses={**DICOM, **REFUSED})
-def get_image(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    frame: FrameKey = None,
-    revision: OLD = None,
-) -> Response:
-    """Plain frames under the patient and study of the request, as a DICOM Secondary Capture."""
-    return _object(request, parts, analysis_id, revision, "image.dcm", frame)
-
-
-@router.get("/overlay.webp", response_class=Response, responses={**WEBP, **REFUSED})
-def get_overlay_webp(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    revision: OLD = None,
-) -> Response:
-    """The overlay of a clip's analysed frames, moving at the clip's own pace."""
-    return _object(request, parts, analysis_id, revision, "overlay.webp")
-
-
-@router.get("/plan.pdf", response_class=Response, responses={**PDF, **REFUSED})
-def get_plan_pdf(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    revision: OLD = None,
-) -> Response:
-    """The plan on one page of A4: picture, sites, arithmetic with sources, cautions, signature."""
-    return _object(request, parts, analysis_id, revision, "plan.pdf")
-
-
-@router.get("/fhir", response_class=Response, responses={**FHIR, **REFUSED})
-def get_fhir(
-    request: Request,
-    analysis_id: AnalysisId,
-    parts: Parts,
-    principal: Reader,
-    revision: OLD = None,
-) -> Response:
-    """The plan as a FHIR R4 bundle: observations, device, study and the proposed procedure."""
-    return _object(request, parts, analysis_id, revision, "fhir")
+for each in OFFERS:
+    router.add_api_route(
+        f"/{each.name}",
+        _answer(each),
+        name=each.operation,
+        description=each.says,
+        response_class=Response,
+        responses={**each.media, **REFUSED},
+    )
 
 
 @router.get("/frames/{number}.png", response_class=Response, responses={**PNG, **REFUSED})
