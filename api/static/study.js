@@ -1,9 +1,11 @@
 // One study: the picture, the plan beside it, and everything that a clinician does to them.
 
-import { ApiProblem, blob, follow, get, me, patch, post, save, tagged } from './api.js';
+import { ApiProblem, blob, follow, me, patch, post, save, tagged } from './api.js';
 import { compared, deliveries } from './beside.js';
+import { Cine } from './cine.js';
 import { confirmPlan, recordAdministration } from './confirm.js';
-import { announce, h, newId, put, s, settle } from './dom.js';
+import { h, newId, put, settle } from './dom.js';
+import { downloads } from './downloads.js';
 import { difference, editsOf, History, same } from './edits.js';
 import { clinicalOf, inputsForm } from './form.js';
 import { FrameStore } from './frames.js';
@@ -13,7 +15,8 @@ import { ask, muscleName, note, problemNote, restless, tabs, toast } from './par
 import { LAYERS, Picture } from './picture.js';
 import { headline, marksOf, planFrame, planPanel, sectionFacts, siteText, sitesOn, wayOut } from './plan.js';
 import { reference } from './reference.js';
-import { AVOIDED, NONE, structuresOf } from './structures.js';
+import { violations } from './siting.js';
+import { NONE, structuresOf } from './structures.js';
 import { T } from './texts.js';
 import { understandPanel } from './understand.js';
 
@@ -45,6 +48,7 @@ class StudyPage {
   /** @type {any} */ form;
   /** @type {string | null} */ stage = null;
   /** @type {import('./picture.js').Tool} */ tool = 'look';
+  clip = new Cine((n) => this.go(n), () => this.chooseFrame());
   lost = false;
   /** @type {Promise<void>} the first frame's coming */ shown = Promise.resolve();
   ahead = false;
@@ -73,8 +77,6 @@ class StudyPage {
     this.nodes = null;
     /** @type {Map<string, any>} */
     this.structures = new Map();
-    this.speed = 1;
-    this.playing = 0;
     this.left = false;
     this.syncing = false;
     /** @type {any} what-if answer while the form differs */
@@ -93,7 +95,7 @@ class StudyPage {
       point: (at) => this.pointed(at),
       drag: (kind, index, at, done) => this.drag(kind, index, at, done),
       drop: (kind, index) => this.drop(kind, index),
-      cine: (steps) => this.cine(steps),
+      cine: (steps) => this.clip.step(steps),
       key: (key) => this.key(key),
     });
     this.build();
@@ -129,18 +131,7 @@ class StudyPage {
     this.busy = h('div.busy', { hidden: true });
     this.picture.element.append(this.busy);
 
-    this.playButton = h('button', { type: 'button', onclick: () => this.cine('play') }, T.cine.play);
-    this.slider = h('input', { type: 'range', min: 0, max: 0, value: 0, step: 1, 'aria-label': T.cine.frame,
-      oninput: () => this.go(Number(this.slider.value)) });
-    this.counter = h('output', { 'aria-live': 'off' });
-    this.only = h('input', { type: 'checkbox', onchange: () => this.chooseFrame() });
-    this.strip = s('svg.strip', { preserveAspectRatio: 'none', 'aria-hidden': true });
-    this.cineBar = h('div.cine', { hidden: true }, this.playButton, h('div', null, this.strip, this.slider), this.counter,
-      h('div.row', null,
-        h('label.slider', null, T.cine.speed, h('select', { onchange: (/** @type {any} */ event) => { this.speed = Number(event.target.value); } },
-          ['0.25', '0.5', '1', '2'].map((x) => h('option', { value: x, selected: x === '1' }, `${x}×`)))),
-        h('label.choice', null, this.only, T.cine.only)));
-    const cineAndMode = h('div', null, this.modeBar, this.cineBar);
+    const cineAndMode = h('div', null, this.modeBar, this.clip.element);
 
     this.headline = h('div.headline', { 'aria-live': 'polite' });
     this.panels = { plan: h('div'), inputs: h('div'), understand: h('div'), revisions: h('div') };
@@ -181,7 +172,7 @@ class StudyPage {
     this.left = true;
     document.removeEventListener('visibilitychange', this.glance);
     this.unfollow?.();
-    cancelAnimationFrame(this.playing);
+    this.clip.stop();
     this.store?.close();
   }
 
@@ -204,10 +195,12 @@ class StudyPage {
       if (this.frame < 0 || this.frame >= this.frames.length) this.frame = Number(best);
     }
     const clip = this.frames.length > 1;
-    this.cineBar.hidden = !clip;
+    this.clip.load(this.frames.length);
     this.picture.scrolls = clip;
-    this.slider.max = String(Math.max(0, this.frames.length - 1));
-    if (clip) this.markFrames();
+    if (clip) {
+      this.clip.mark((this.a.plan?.frames ?? []).map((/** @type {any} */ f) =>
+        ({ at: Number(f.key), kind: sitesOn(this.a, f.key).length ? 'sited' : f.contours.length ? 'used' : 'dropped' })));
+    }
     if (first) {
       this.makeForm();
       this.shown = this.go(this.frame);
@@ -231,20 +224,11 @@ class StudyPage {
     }
   }
 
-  /** Above the slider: which frames were analysed, which were left out, and where sites lie. */
-  markFrames() {
-    const wide = Math.max(1, this.frames.length / 120);
-    this.strip.setAttribute('viewBox', `0 0 ${this.frames.length} 1`);
-    put(this.strip, (this.a.plan?.frames ?? []).map((/** @type {any} */ f) =>
-      s(`rect.${sitesOn(this.a, f.key).length ? 'sited' : f.contours.length ? 'used' : 'dropped'}`,
-        { x: Number(f.key) + 0.5 - wide / 2, y: 0, width: wide, height: 1 })));
-  }
-
   /** To the next analysed frame. @param {number} way 1 or -1 */
   analysed(way) {
     const keys = (this.a.plan?.frames ?? []).map((/** @type {any} */ f) => Number(f.key));
     const next = keys.filter((/** @type {number} */ key) => way * (key - this.frame) > 0).sort((/** @type {number} */ x, /** @type {number} */ y) => way * (x - y))[0];
-    if (next !== undefined) this.cine(next - this.frame);
+    if (next !== undefined) this.clip.step(next - this.frame);
   }
 
   async reload() {
@@ -319,8 +303,7 @@ class StudyPage {
   async go(n) {
     if (!this.frames.length) return;
     this.frame = Math.min(Math.max(n, 0), this.frames.length - 1);
-    this.slider.value = String(this.frame);
-    this.counter.textContent = T.cine.count(this.frame + 1, this.frames.length);
+    this.clip.show(this.frame);
     const wanted = this.frame;
     const late = setTimeout(() => { this.picture.readout.textContent = T.loading; }, 300);
     if (this.nodes && this.nodesFrame !== wanted) this.nodes = null;
@@ -389,7 +372,7 @@ class StudyPage {
     this.undoButton.disabled = !this.history.past.length || !this.editable;
     this.redoButton.disabled = !this.history.future.length || !this.editable;
     const used = edits.frames?.length === 1 && edits.frames.some(on);
-    this.only.checked = Boolean(used);
+    this.clip.only.checked = Boolean(used);
     for (const button of this.toolButtons) button.disabled = !this.editable && !['look', 'ruler'].includes(button.dataset.tool);
   }
 
@@ -424,7 +407,7 @@ class StudyPage {
         : h('p.quiet', null, T.actions.cannotConfirm(this.me.name)),
       a.state === 'confirmed' ? h('button.primary', { type: 'button', id: 'administration', onclick: () => this.administer() }, T.actions.administer) : null,
       !busy && a.links['plan.pdf'] ? h('button', { type: 'button', onclick: go(a.links['plan.pdf'], `plan-${this.id.slice(0, 12)}.pdf`) }, T.actions.print) : null,
-      h('button', { type: 'button', onclick: () => this.downloads() }, T.actions.files));
+      h('button', { type: 'button', onclick: () => downloads(a, planFrame(a, this.frame) ? String(this.frame) : '') }, T.actions.files));
   }
 
   /** Fills a tab when it comes to sight. @param {string} key */
@@ -497,7 +480,7 @@ class StudyPage {
   }
 
   chooseFrame() {
-    this.change({ frames: this.only.checked ? this.withFrame(null, true) : null, sites: null });
+    this.change({ frames: this.clip.only.checked ? this.withFrame(null, true) : null, sites: null });
   }
 
   /** @param {g.ImagePoint} at */
@@ -576,32 +559,11 @@ class StudyPage {
     this.change({ sites: [...others, { number, ...this.place(), column: round(at.column), row: round(at.row) }] });
   }, 250);
 
-  /** What a site would break at a place, as far as the picture tells. @param {number} number
-   * @param {g.ImagePoint} at @returns {string[]} */
+  /** What a site would break at a place of this frame. @param {number} number @param {g.ImagePoint} at */
   violations(number, at) {
     const f = planFrame(this.a, this.frame);
-    const scale = this.scale;
-    if (!f || !scale) return [];
-    const policy = (/** @type {string} */ name) => this.reference.tables.policy?.[name]?.value ?? 0;
-    const found = [];
-    const polygon = f.contours.find((/** @type {any} */ c) => g.inPolygon(c, at));
-    if (!polygon) found.push(T.plan.outside);
-    else {
-      const edge = g.edgeDistanceMm(scale, polygon, at);
-      const margin = policy('site_margin_mm');
-      if (edge < margin) found.push(T.plan.nearEdge(edge, margin));
-    }
-    const keep = policy('avoid_margin_mm');
-    const near = g.labelDistanceMm(scale, this.structures.get(`${this.a.revision}/${f.key}`) ?? NONE, AVOIDED, at, keep);
-    if (near < keep) found.push(T.plan.nearStructure(near, keep));
-    const bone = Math.min(...(f.possible_bone ?? []).map((/** @type {any} */ b) => (g.inPolygon(b, at) ? 0 : g.edgeDistanceMm(scale, b, at))));
-    if (bone < keep) found.push(T.plan.nearBone(bone));
-    const spacing = policy('site_spacing_mm');
-    for (const other of sitesOn(this.a, String(this.frame))) {
-      const apart = g.distanceMm(scale, other.at, at);
-      if (other.number !== number && apart < spacing) found.push(T.plan.nearSite(other.number, apart, spacing));
-    }
-    return found;
+    const seen = (f && this.structures.get(`${this.a.revision}/${f.key}`)) ?? NONE;
+    return violations(this.a, f, this.scale, seen, this.reference.tables.policy, number, at);
   }
 
   /** @param {number} mm @param {boolean} override */
@@ -806,54 +768,7 @@ class StudyPage {
     }
   }
 
-  async downloads() {
-    const trouble = h('div');
-    const list = h('div.stack', null, T.loading);
-    const moving = (this.a.plan?.frames ?? []).length > 1;
-    const plain = this.a.files.some((/** @type {any} */ f) => f.media === 'plain');
-    const worthwhile = (/** @type {any} */ o) => (o.name !== 'overlay.webp' || moving) && (o.name !== 'image.dcm' || plain);
-    get(`/analyses/${this.id}/objects`).then(({ objects, files }) => put(list,
-      [...objects.filter(worthwhile), ...files].map((/** @type {any} */ o) => h('button', { type: 'button',
-        onclick: () => save(o.name.startsWith('overlay') || o.name.startsWith('mask') ? `${o.href}?frame=${planFrame(this.a, this.frame) ? this.frame : ''}` : o.href, `${this.id.slice(0, 12)}-${o.name}`).catch((error) => put(trouble, problemNote(error))) },
-      T.files.names[o.name] ?? o.name)))).catch((error) => put(list, problemNote(error)));
-    await ask(T.files.title, [h('p.quiet', null, T.files.hint), list, trouble], (close) => [h('button', { type: 'button', onclick: () => close(null) }, T.close)]);
-  }
-
-  // Cine and keys --------------------------------------------------------------------------
-
-  /** @param {number | 'first' | 'last' | 'play'} steps */
-  cine(steps) {
-    if (this.frames.length < 2) return;
-    if (steps === 'first') this.go(0);
-    else if (steps === 'last') this.go(this.frames.length - 1);
-    else if (steps === 'play') this.play();
-    else {
-      this.go(this.frame + steps);
-      announce(T.cine.count(this.frame + 1, this.frames.length));
-    }
-  }
-
-  play() {
-    const stop = this.playing !== 0;
-    cancelAnimationFrame(this.playing);
-    this.playing = 0;
-    this.playButton.textContent = stop ? T.cine.play : T.cine.pause;
-    if (stop) return;
-    let last = performance.now();
-    let due = 0;
-    const step = (/** @type {number} */ now) => {
-      if (this.left) return;
-      due += ((now - last) / 1000) * 30 * this.speed;
-      last = now;
-      if (due >= 1) {
-        const by = Math.min(Math.floor(due), 4);
-        due %= 1;
-        this.go((this.frame + by) % this.frames.length);
-      }
-      this.playing = requestAnimationFrame(step);
-    };
-    this.playing = requestAnimationFrame(step);
-  }
+  // Keys --------------------------------------------------------------------------
 
   /** The picture's keys also where a tool's button has the focus. @param {KeyboardEvent} event */
   shortcut(event) {
