@@ -186,13 +186,19 @@ class Door(WorkerPlace):
     def result(self, future: Future[T], *, within_s: float) -> T:
         """The result, once a place was free for it; `within_s` counts from then.
 
-        Raises what the work raised, TookTooLong, and WorkerDied.
+        Work whose worker dies is done once more: the system may have ended it for want of memory,
+        and a file is not to be called damaged for that. Raises what the work raised, TookTooLong,
+        and WorkerDied.
         """
         assert isinstance(future, _Asked)  # noqa: S101 -- run() gives nothing else
         place = self._free.get()
         try:
             begun: Future[T] = WorkerPlace.run(place, future.work)
-            return WorkerPlace.result(place, begun, within_s=within_s)
+            try:
+                return WorkerPlace.result(place, begun, within_s=within_s)
+            except WorkerDied:
+                begun = WorkerPlace.run(place, future.work)
+                return WorkerPlace.result(place, begun, within_s=within_s)
         finally:
             self._free.put(place)
 

@@ -173,6 +173,14 @@ def test_a_worker_s_death_costs_its_own_file(places: int) -> None:
     assert len([each for each in ended if each is None]) == 3
 
 
+def test_a_worker_that_is_ended_from_outside_costs_no_file(tmp_path: Path) -> None:
+    """Work whose worker dies is done once more, so that no good file is called damaged."""
+    door = Door(memory_bytes=4 << 30, places=1)
+    asked = door.run(workloads.reader_ended_once, str(tmp_path / "mark"))
+    assert door.result(asked, within_s=60) == "read"
+    door.close()
+
+
 # ---- bodies
 
 

@@ -107,6 +107,14 @@ def hungry_reader(*_: object) -> None:
     bytearray(1 << 40)
 
 
+def reader_ended_once(mark: str) -> str:
+    """A reader that the system ends the first time, for want of memory."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "read"
+
+
 def defective(task: AnalysisTask, progress: Progress) -> Analysis:
     """Fails as a defect of ours does, with a patient's name in the error."""
     raise RuntimeError("Example^Ada")
