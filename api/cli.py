@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     audit = commands.add_parser("audit", help="the audit of who did what")
     audits = audit.add_subparsers(required=True, metavar="WHAT")
     verify = audits.add_parser("verify", help="check that no entry was changed or removed")
+    verify.add_argument("--seal", help="SEQ:SHA-256 of an earlier check: it must still be there")
     verify.set_defaults(command=_audit_verify)
 
     safe = commands.add_parser("deidentify", help="DICOM images without the person (PS3.15 E)")
@@ -259,18 +260,27 @@ def _doctor(_: argparse.Namespace) -> int:
     return examine(Settings())
 
 
-def _audit_verify(_: argparse.Namespace) -> int:
+def _audit_verify(arguments: argparse.Namespace) -> int:
     from app.settings import Settings
     from app.store import audit
     from app.store.database import Store
 
     store = Store(Settings().database)
     store.migrate()
-    with store.read() as session:
-        count, fault = audit.verify(session)
-    store.close()
+    try:
+        with store.read() as session:
+            count, fault = audit.verify(session)
+            if fault is None and arguments.seal is not None:
+                fault = audit.broken_seal(session, arguments.seal)
+            seal = audit.seal_of(session)
+    except ValueError:
+        print("A seal is SEQ:SHA-256, as an earlier check printed it.", file=sys.stderr)
+        return 2
+    finally:
+        store.close()
     if fault is None:
         print(f"The audit holds: {count} entries, none changed, none missing.")
+        print(f"Its seal, to keep elsewhere and to give next time as --seal: {seal}")
         return 0
     print(f"The audit does not hold at entry {fault.seq}: {fault.reason}.", file=sys.stderr)
     return 1

@@ -11,6 +11,7 @@ import datetime as dt
 import hashlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from app.store.database import AUDIT_LOCK, Store
 from app.store.rows import AuditRow
 
 GENESIS = "0" * 64
+SEAL = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
 FLUSH_S = 0.25
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,33 @@ def verify(session: Session) -> tuple[int, AuditFault | None]:
             return count, AuditFault(seq=row.seq, reason="its content was changed")
         previous = row.digest
     return count, None
+
+
+def seal_of(session: Session) -> str:
+    """The newest entry's number and hash, `SEQ:SHA-256`; kept elsewhere, it vouches for all."""
+    last = session.execute(
+        select(AuditRow.seq, AuditRow.digest).order_by(AuditRow.seq.desc()).limit(1)
+    ).one_or_none()
+    return f"0:{GENESIS}" if last is None else f"{last.seq}:{last.digest}"
+
+
+def broken_seal(session: Session, seal: str) -> AuditFault | None:
+    """What is wrong with the entry that was sealed: cut off, or in a chain made anew; or None.
+
+    Raises ValueError for what is no seal.
+    """
+    read = SEAL.fullmatch(seal.strip())
+    if read is None:
+        raise ValueError(f"{seal!r} is no seal")
+    seq, digest = int(read[1]), read[2]
+    if seq == 0:
+        return None if digest == GENESIS else AuditFault(seq=0, reason="the seal is another's")
+    found = session.scalar(select(AuditRow.digest).where(AuditRow.seq == seq))
+    if found is None:
+        return AuditFault(seq=seq, reason="it was there when the seal was taken, and is cut off")
+    if found != digest:
+        return AuditFault(seq=seq, reason="it is another entry than the sealed one")
+    return None
 
 
 class ViewLog:

@@ -127,7 +127,12 @@ def test_check_tables_and_audit_verify(
     assert "Laid over them: groups.csv (groups.csv)" in capsys.readouterr().out
     assert main(["check-tables", str(tmp_path / "none")]) == 1
     assert main(["audit", "verify"]) == 0
-    assert "0 entries" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0 entries" in said
+    assert main(["audit", "verify", "--seal", said.split()[-1]]) == 0
+    assert main(["audit", "verify", "--seal", f"7:{'a' * 64}"]) == 1
+    assert "at entry 7: it was there when the seal was taken" in capsys.readouterr().err
+    assert main(["audit", "verify", "--seal", "paper"]) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="reads /proc")

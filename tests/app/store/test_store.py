@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from app.errors import DiskFull, NotFound
 from app.settings import Settings, settings_table
 from app.store import audit
-from app.store.audit import AuditEntry, ViewLog
+from app.store.audit import AuditEntry, AuditFault, ViewLog
 from app.store.blobs import Blobs
 from app.store.database import Store
 from app.store.records import new_id
@@ -134,6 +134,35 @@ def test_the_audit_shows_what_was_tampered_with(
     assert fault.seq == at
     assert word in fault.reason
     store.close()
+
+
+def test_a_seal_shows_what_the_chain_cannot(tmp_path: Path) -> None:
+    """Newest entries cut off, or a chain made anew: either holds in itself, the seal does not."""
+    stores = [Store(f"sqlite:///{tmp_path / name}") for name in ("one", "other")]
+    for store, first in zip(stores, (0, 10), strict=True):
+        store.migrate()
+        with store.write() as session:
+            audit.append(session, [entry(first + n) for n in range(4)])
+    with stores[0].read() as session:
+        seal = audit.seal_of(session)
+        assert audit.broken_seal(session, seal) is None
+    with stores[1].read() as session:
+        assert audit.verify(session) == (4, None)
+        fault = audit.broken_seal(session, seal)
+        assert fault == AuditFault(seq=4, reason="it is another entry than the sealed one")
+    with stores[0].write() as session:
+        session.execute(text("DROP TRIGGER audit_no_delete"))
+        session.execute(text("DELETE FROM audit WHERE seq > 2"))
+    with stores[0].read() as session:
+        assert audit.verify(session) == (2, None)
+        fault = audit.broken_seal(session, seal)
+        assert fault is not None
+        assert "cut off" in fault.reason
+        for wrong in ("", "4", "4:abc", "x:" + seal[2:], "-1:" + seal[2:]):
+            with pytest.raises(ValueError, match="is no seal"):
+                audit.broken_seal(session, wrong)
+    for store in stores:
+        store.close()
 
 
 @pytest.mark.parametrize(
