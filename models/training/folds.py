@@ -18,9 +18,9 @@ COLLECTIONS: Final = ("longitudinal", "long_axis_thigh", "panoramic", "transvers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """What is held out of a training: one of five folds by group, collections, devices."""
+    """What is held out of a training: some of the five folds by group, collections, devices."""
 
-    fold: int | None = None
+    folds: tuple[int, ...] = ()
     collections: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
 
@@ -29,13 +29,15 @@ class Fold:
         return (
             sample.collection in self.collections
             or sample.device in self.devices
-            or (self.fold is not None and folds.get(sample.group) == self.fold)
+            or folds.get(sample.group) in self.folds
         )
 
 
 def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
     """Nothing; the parser knows what can be held out."""
-    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="hold this fold out")
+    parser.add_argument(
+        "--fold", type=int, action="append", default=[], choices=range(FOLDS), help="hold it out"
+    )
     parser.add_argument(
         "--without-collection", action="append", default=[], choices=COLLECTIONS, metavar="NAME"
     )
@@ -45,7 +47,7 @@ def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
 def fold_of(asked: argparse.Namespace) -> Fold:
     """What the arguments of `add_fold_arguments` hold out."""
     return Fold(
-        fold=asked.fold,
+        folds=tuple(asked.fold),
         collections=tuple(asked.without_collection),
         devices=tuple(asked.without_device),
     )

@@ -121,7 +121,7 @@ def test_second_bellies_lie_between_the_second_and_third_line(folder: Path) -> N
 def test_folds_part_groups_and_never_split_one(folder: Path) -> None:
     samples = load_samples(folder)
     folds = folds_by_group(samples)
-    held = [Fold(fold=number).holds(sample, folds) for number in range(5) for sample in samples]
+    held = [Fold(folds=(number,)).holds(sample, folds) for number in range(5) for sample in samples]
     assert sum(held) == len(samples)
     assert Fold(devices=("B",)).holds(samples[0], folds)
     assert not Fold(collections=("transverse",)).holds(samples[0], folds)
@@ -129,7 +129,7 @@ def test_folds_part_groups_and_never_split_one(folder: Path) -> None:
 
 def test_rows_survive_the_file_and_make_the_same_report(folder: Path, tmp_path: Path) -> None:
     rows = evaluate(
-        load_segmenter(), EvaluateSettings(data=folder, hold_out=Fold(fold=0), run="fold 0")
+        load_segmenter(), EvaluateSettings(data=folder, hold_out=Fold(folds=(0,)), run="fold 0")
     )
     assert {row.mode for row in rows} == {"auto", "click", "moved", "corrected"}
     write_rows(rows, tmp_path / "rows.csv")
