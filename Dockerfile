@@ -3,18 +3,20 @@
 # (no container engine was at hand where this was written, so the image itself was not run).
 FROM python:3.11-slim AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY pyproject.toml constraints.txt constraints-hashes.txt README.md LICENSE NOTICE ./
 COPY api api
 COPY app app
 COPY models models
 COPY imaging imaging
-# The service itself needs no PyTorch. For training inside the container build with
-#   --build-arg EXTRA=[train] --build-arg INDEX=https://download.pytorch.org/whl/cpu
-# so that pip takes the CPU build.
-ARG EXTRA=
-ARG INDEX=https://pypi.org/simple
-RUN python -m venv /opt/sonodose \
- && /opt/sonodose/bin/pip install --no-cache-dir --extra-index-url "$INDEX" -c constraints.txt ".${EXTRA}"
+# Every package, the build tool included, is a file that was pinned by its SHA-256. Extras by name:
+#   --build-arg 'EXTRAS=postgres dask s3'
+# The image serves and works; torch, for training, is not in it.
+ARG EXTRAS=
+RUN python -m venv /opt/sonodose && pip install --no-cache-dir uv==0.13.9
+ENV VIRTUAL_ENV=/opt/sonodose UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1
+RUN uv pip install --require-hashes --no-build -c constraints-hashes.txt \
+      $(for one in $EXTRAS; do printf -- '--extra %s ' "$one"; done) -r pyproject.toml \
+ && uv pip install --no-deps --build-constraints constraints-hashes.txt .
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /data --create-home sonodose

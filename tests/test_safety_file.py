@@ -6,9 +6,11 @@ import ast
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 SAFETY = ROOT / "docs" / "safety"
@@ -61,6 +63,25 @@ def test_what_is_installed_may_be_used() -> None:
         assert PERMISSIVE.search(stated) or part["name"] in ONLY_ITS_FILES, (part["name"], stated)
         assert "GPL" not in stated, part["name"]
         assert pinned.get(part["name"].replace(".", "-")) == part["version"].lower(), part["name"]
+
+
+def test_the_image_installs_nothing_that_is_not_pinned() -> None:
+    """The service, its extras and all that these bring stand in constraints.txt."""
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("the versions were pinned on Python 3.11; another one may need others")
+    from tools.safety_file import shipped
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    asked = list(project["dependencies"])
+    for extra in ("postgres", "dask", "s3", "telemetry", "parquet"):
+        asked += project["optional-dependencies"][extra]
+    pinned = {
+        canonicalize_name(line.split("==")[0])
+        for line in (ROOT / "constraints.txt").read_text("utf-8").split()
+    }
+    brought = {canonicalize_name(part.name) for part in shipped(asked, set())}
+    assert len(brought) > 60
+    assert brought <= pinned
 
 
 def test_every_pinned_version_is_pinned_by_hash_too() -> None:

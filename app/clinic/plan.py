@@ -137,7 +137,7 @@ def check_request(inputs: ClinicalInputs, tables: ClinicalTables) -> None:
     if product is not None and population == "paediatric" and inputs.patient.weight_kg is None:
         raise MissingPatientFact(
             "The patient is a child and the weight is missing: a child's dose goes by weight.",
-            remedy="Give patient.weight_kg.",
+            remedy="Give the patient's weight in kilograms.",
             field="patient.weight_kg",
         )
 

@@ -119,7 +119,7 @@ def _short_axis(method: str, observation: Observation) -> MethodRefused | None:
     return MethodRefused(
         method=method,
         reason="It is not known whether the image is a long-axis or a short-axis view.",
-        remedy="Say which view it is (view: long_axis or short_axis).",
+        remedy="Say which view it is: long axis or short axis.",
     )
 
 
@@ -331,8 +331,7 @@ def _by_section_and_length(
             MethodRefused(
                 method=method,
                 reason="One section gives an area; a volume needs the muscle's length too.",
-                remedy="Measure the muscle's length along the limb (muscle_length_mm), or sweep "
-                "the muscle.",
+                remedy="Measure the muscle's length along the limb, or sweep the muscle.",
             )
         ]
     section = max(observation.sections, key=_area_mm2)
