@@ -356,6 +356,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--loaders", type=int, default=0, help="processes that draw examples")
     parser.add_argument("--batch", type=int, default=16, help="images a step")
     parser.add_argument("--rate", type=float, default=1.6e-3, help="learning rate")
+    parser.add_argument(
+        "--small-share", type=float, default=0.35, help="share of the run on smaller pictures"
+    )
     parser.add_argument("--train-early", action="store_true", help="train ImageNet's first layers")
     parser.add_argument("--most-per-group", type=int, help="at most so many look-alikes")
     parser.add_argument("--seed", type=int, default=0)
@@ -367,6 +370,7 @@ def main(argv: Sequence[str]) -> int:
             init=asked.init,
             hold_out=fold_of(asked),
             seconds=asked.seconds,
+            small_share=asked.small_share,
             steps=asked.steps,
             threads=asked.threads,
             device=asked.device,
