@@ -53,12 +53,20 @@ def calibrate(rows: Sequence[Row], *, good_lost: float = 0.02) -> Calibration:
             min(0.5, max(0.002, _quantile([row.not_muscle for row in good], good, 1.0 - good_lost)))
         ),
         confidence_limit=_rounded(confidence_limit),
-        ambiguous_share=_rounded(
-            max(0.5, _quantile([row.second_share for row in good], good, 1.0 - good_lost / 4))
-        ),
+        ambiguous_share=_rounded(_ambiguous_share(good, good_lost)),
         nerve_score=score_limit([row for row in rows if row.kind == "nerve"]),
         vessel_score=score_limit([row for row in rows if row.kind == "vessel"]),
     )
+
+
+def _ambiguous_share(good: Sequence[Row], good_lost: float) -> float:
+    # Only where nothing was said can two answers be equally good: beside a small clicked muscle
+    # the rest may be larger than it. Two parts of nearly one size are never let pass.
+    asked = [row for row in good if row.mode == "auto"]
+    if not asked:
+        return 0.5
+    shares = [row.second_share for row in asked]
+    return min(0.8, max(0.5, _quantile(shares, asked, 1.0 - good_lost / 4)))
 
 
 def trusted_rows(

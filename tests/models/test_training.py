@@ -200,6 +200,15 @@ def test_what_a_person_mended_is_promised_more_narrowly() -> None:
     assert made.intervals_of("short_axis/click") == made.intervals
 
 
+def test_two_answers_equally_good_stay_withheld_whatever_clicks_leave_out() -> None:
+    """The limit comes from answers without a click; a clicked muscle may be the smaller part."""
+    alone = made_rows()
+    clicked = [replace(row, mode="click", second_share=1.4) for row in made_rows()]
+    assert calibrate([*alone, *clicked]).ambiguous_share == calibrate(alone).ambiguous_share == 0.5
+    doubtful = [replace(row, second_share=0.95) for row in made_rows()]
+    assert calibrate(doubtful).ambiguous_share == 0.8
+
+
 def test_promises_are_judged_by_other_groups_than_those_they_were_fitted_to() -> None:
     judged = cross_fitted(made_rows())
     assert len(judged) == 300
