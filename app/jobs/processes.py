@@ -162,6 +162,10 @@ class _Asked(Future[T]):
         self.work = work
 
 
+_TRIES = 3
+"""How often the door's worker may die before its file is to blame."""
+
+
 class Door(WorkerPlace):
     """Where files are looked at: a few places, each for one asker at a time.
 
@@ -186,19 +190,19 @@ class Door(WorkerPlace):
     def result(self, future: Future[T], *, within_s: float) -> T:
         """The result, once a place was free for it; `within_s` counts from then.
 
-        Work whose worker dies is done once more: the system may have ended it for want of memory,
-        and a file is not to be called damaged for that. Raises what the work raised, TookTooLong,
-        and WorkerDied.
+        Work whose worker dies, while it starts or reads, is done again: the system may have ended
+        it for want of memory, and a file is not to be called damaged for that. Raises what the
+        work raised, TookTooLong, and WorkerDied after the third death.
         """
         assert isinstance(future, _Asked)  # noqa: S101 -- run() gives nothing else
         place = self._free.get()
         try:
-            begun: Future[T] = WorkerPlace.run(place, future.work)
-            try:
-                return WorkerPlace.result(place, begun, within_s=within_s)
-            except WorkerDied:
-                begun = WorkerPlace.run(place, future.work)
-                return WorkerPlace.result(place, begun, within_s=within_s)
+            for _ in range(_TRIES - 1):
+                with contextlib.suppress(WorkerDied):
+                    begun: Future[T] = WorkerPlace.run(place, future.work)
+                    return WorkerPlace.result(place, begun, within_s=within_s)
+            last: Future[T] = WorkerPlace.run(place, future.work)
+            return WorkerPlace.result(place, last, within_s=within_s)
         finally:
             self._free.put(place)
 

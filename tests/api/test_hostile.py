@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -176,6 +177,15 @@ def test_a_worker_s_death_costs_its_own_file(places: int) -> None:
 def test_a_worker_that_is_ended_from_outside_costs_no_file(tmp_path: Path) -> None:
     """Work whose worker dies is done once more, so that no good file is called damaged."""
     door = Door(memory_bytes=4 << 30, places=1)
+    asked = door.run(workloads.reader_ended_once, str(tmp_path / "mark"))
+    assert door.result(asked, within_s=60) == "read"
+    door.close()
+
+
+def test_a_worker_that_is_ended_while_it_starts_costs_no_file(tmp_path: Path) -> None:
+    """A death before the file was touched is not the file's."""
+    start = partial(workloads.reader_ended_once, str(tmp_path / "mark"))
+    door = Door(memory_bytes=4 << 30, places=1, warm_up=start)
     asked = door.run(workloads.reader_ended_once, str(tmp_path / "mark"))
     assert door.result(asked, within_s=60) == "read"
     door.close()
