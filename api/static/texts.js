@@ -116,7 +116,7 @@ const en = {
     keys: 'Arrows move the cross, Enter acts, L look, A add, R remove, O outline, M ruler, plus and minus zoom, 0 fits, comma and full stop change the frame, brackets go to the next analysed one, space plays, Ctrl Z undoes. Tab reaches sites and points; arrows move them.',
     at: (/** @type {any} */ p, /** @type {any} */ mm) => `${number(p.column, 0)}, ${number(p.row, 0)} px${mm ? ` · ${number(mm.lateral_mm, 1)} mm across, ${number(mm.depth_mm, 1)} mm down` : ''}`,
     caption: (/** @type {any} */ f, /** @type {any} */ scale) => [
-      f?.outlined_by === 'operator' ? 'Outline by the operator' : f?.segmentation ? `Confidence ${number(f.segmentation.confidence, 2)}` : '',
+      f?.outlined_by === 'operator' ? 'Outline by the operator' : f?.segmentation ? `Confidence ${f.segmentation.confidence.toFixed(2)}` : '',
       scale ? '' : 'No scale: no millimetres'].filter(Boolean).join(' · '),
     describe: (/** @type {number} */ n, /** @type {number} */ of, /** @type {any} */ f, /** @type {number} */ sites, /** @type {string} */ muscle) =>
       `Ultrasound picture${of > 1 ? `, frame ${n} of ${of}` : ''}: ${f?.contours?.length ? `${muscle} outlined` : 'no outline'}, ${sites} ${sites === 1 ? 'site' : 'sites'}`,
